@@ -1,0 +1,21 @@
+"""What an answer says about its age: RFC 9111 (Cache-Control, Age), RFC 9211 (Cache-Status). Pure."""
+
+import math
+
+from services.freshness import Answer
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    if answer.ttl <= 0:
+        return {
+            "Cache-Control": "no-cache",
+            "Age": str(math.ceil(answer.age)),
+            "Cache-Status": f"totoro; hit; ttl={math.floor(answer.ttl)}; detail={answer.why}",
+        }
+    seconds = math.floor(answer.ttl)
+    came_by = "fwd=miss; fwd-status=200; stored" if answer.stored else "hit"
+    return {
+        # What is left of the minute, so without Age: a cache would subtract that once more.
+        "Cache-Control": f"public, max-age={seconds}",
+        "Cache-Status": f"totoro; {came_by}; ttl={seconds}",
+    }

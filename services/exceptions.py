@@ -1,0 +1,75 @@
+"""What can go wrong, as everything above the services sees it.
+
+TotoroError
+├── MovieNotFound       the caller's: there is no such movie (404)
+├── UpstreamError       the Ghibli API's: a flight failed, and why; views never see it
+└── MoviesUnavailable   the Ghibli API's, with nothing kept to serve instead (503)
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a flight failed: the same word in the log, the metric and the problem's `type`."""
+
+    DNS = "dns"
+    REFUSED = "refused"
+    CONNECT_TIMEOUT = "connect_timeout"
+    READ_TIMEOUT = "read_timeout"
+    DEADLINE = "deadline"
+    PROTOCOL = "protocol"
+    RESET = "reset"
+    TRUNCATED = "truncated"
+    TLS = "tls"
+    REDIRECT = "redirect"
+    STATUS = "status"
+    UPSTREAM_4XX = "upstream_4xx"
+    UPSTREAM_5XX = "upstream_5xx"
+    RATE_LIMITED = "rate_limited"
+    CONTENT_TYPE = "content_type"
+    TOO_LARGE = "too_large"
+    BAD_JSON = "bad_json"
+    SCHEMA = "schema"
+    EMPTY = "empty"
+    TORN = "torn"
+
+
+class TotoroError(Exception):
+    """Anything that Totoro itself raises on purpose."""
+
+
+class MovieNotFound(TotoroError):
+    def __init__(self, movie_id: str) -> None:
+        super().__init__(f"Movie ID {movie_id} not present in external API!")
+
+
+class UpstreamError(TotoroError):
+    """A flight failed.
+
+    `retriable`: asking again at once may help. `retry_after`: seconds for which the Ghibli API
+    asked to be left alone.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str,
+        *,
+        retriable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.retriable = retriable
+        self.retry_after = retry_after
+
+
+class MoviesUnavailable(TotoroError):
+    """Nothing to answer with; `retry_after` says in how many seconds that may have changed."""
+
+    def __init__(self, reason: Reason, *, retry_after: float) -> None:
+        super().__init__(
+            f"The Ghibli API cannot be used right now ({reason}), and no earlier answer is kept."
+        )
+        self.reason = reason
+        self.retry_after = retry_after

@@ -1,0 +1,58 @@
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from services.movies import movie_service
+from tests.servers import Postgres, Valkey
+from upstream import StandIn
+
+
+@pytest.fixture(autouse=True)
+def _new_service() -> Iterator[None]:
+    """Each test meets a process that has just started."""
+    movie_service.cache_clear()
+    yield
+    movie_service.cache_clear()
+
+
+@pytest.fixture
+def upstream(settings: Settings) -> Iterator[StandIn]:
+    """The Ghibli API that the service under test asks."""
+    with StandIn() as upstream:
+        settings.GHIBLI_API_BASE_URL = f"{upstream.url}/"
+        yield upstream
+
+
+@pytest.fixture
+def api() -> Client:
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    server = Valkey()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """A running, empty Valkey."""
+    valkey_server.client.flushall()
+    return valkey_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres_server: Postgres) -> None:
+    """Tells Django where PostgreSQL listens, before it creates the test databases."""
+    connections.databases["postgres"]["PORT"] = postgres_server.port

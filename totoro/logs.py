@@ -1,0 +1,70 @@
+"""Logs: structlog, one JSON object a line; coloured lines where a person reads along (Dev).
+
+Event names are constants in snake_case (`flight_failed`), what varies is in fields. Records of
+libraries that use `logging` come out in the same form.
+"""
+
+import logging.config
+from typing import Any
+
+import structlog
+
+SHARED: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
+    """What `logging.config.dictConfig` takes; granian's own records are included."""
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if pretty
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {
+            # A 503 is the Ghibli API's trouble, and `flight_failed` has told of it.
+            "bugs": {
+                "()": "django.utils.log.CallbackFilter",
+                "callback": lambda record: getattr(record, "status_code", 500) != 503,
+            }
+        },
+        "formatters": {
+            "structlog": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder()],
+                "processors": [remove_meta, *render],
+            }
+        },
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "structlog"},
+            "null": {"class": "logging.NullHandler"},
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # A wrong Host is the client's fault and answered with a 400; Django logs it as an error.
+            "django.security.DisallowedHost": {"handlers": ["null"], "propagate": False},
+            # Every 4xx would be a warning here; ACCESS_LOG is there for whoever wants them.
+            "django.request": {"level": "ERROR", "filters": ["bugs"]},
+        },
+    }
+
+
+def configure_logging(level: str, *, pretty: bool) -> None:
+    logging.config.dictConfig(logging_config(level, pretty=pretty))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,55 @@
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[HttpRequest], HttpResponse]
+
+# What a client may call its request: nothing that could break out of a header or a log line.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# For JSON: a browser that is talked into showing it as a page may load and run nothing.
+STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+
+class RequestIDMiddleware:
+    """Gives each request an id, on the response and in every log line; logs the request if asked."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request.request_id = request_id  # type: ignore[attr-defined]
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            started = time.perf_counter()
+            response = self._get_response(request)
+            response["X-Request-ID"] = request_id
+            if settings.ACCESS_LOG:
+                log.info(
+                    "request",
+                    method=request.method,
+                    path=request.path,
+                    status=response.status_code,
+                    seconds=round(time.perf_counter() - started, 6),
+                )
+        return response
+
+
+class ContentSecurityPolicyMiddleware:
+    """The strict policy for every response that does not bring its own (the pages do)."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        response.headers.setdefault("Content-Security-Policy", STRICT_POLICY)
+        return response

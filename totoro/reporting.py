@@ -1,0 +1,37 @@
+"""Sentry: on when there is a DSN, and never told anything personal."""
+
+import sentry_sdk
+from sentry_sdk.integrations.django import DjangoIntegration
+from sentry_sdk.integrations.logging import ignore_logger
+from sentry_sdk.types import Event, Hint
+
+
+def start_sentry(dsn: str, *, environment: str, release: str) -> None:
+    if not dsn:
+        return
+    sentry_sdk.init(
+        dsn=dsn,
+        environment=environment,
+        release=f"totoro@{release}",
+        send_default_pii=False,
+        max_request_body_size="never",
+        include_local_variables=False,
+        # Its default puts sentry-trace and baggage on every outgoing request, the Ghibli API's too.
+        trace_propagation_targets=[],
+        integrations=[DjangoIntegration()],
+        before_send=without_personal_data,
+        server_name="",
+    )
+    ignore_logger("django.security.DisallowedHost")
+
+
+def without_personal_data(event: Event, hint: Hint) -> Event:
+    """The event less who asked: of the request, only method and path stay."""
+    request = event.get("request", {})
+    event["request"] = {
+        "method": request.get("method"),
+        "url": str(request.get("url", "")).partition("?")[0],
+    }
+    event.pop("user", None)
+    event.pop("breadcrumbs", None)
+    return event

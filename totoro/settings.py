@@ -1,0 +1,267 @@
+"""Totoro's settings, and the only reader of the environment.
+
+`DJANGO_CONFIGURATION` names the class (Production unless told otherwise). Every variable is checked
+when the process starts: a bad value stops it with a message that names the variable and the value.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from configurations import Configuration
+from configurations.values import Value
+from corsheaders.defaults import default_headers
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+
+from totoro import parse
+from totoro.logs import configure_logging
+from totoro.reporting import start_sentry
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
+
+# What stands in .env.template; `make create-env-vars-from-template` puts a random key in its place.
+TEMPLATE_SECRET = "filled-in-by-make"  # noqa: S105 (the one value that is never accepted)
+
+
+class Variable(Value):  # type: ignore[misc]  # django-configurations has no types
+    """One environment variable, parsed when its configuration is chosen and not before."""
+
+    late_binding = True
+
+    def __init__(
+        self, default: object, to: Callable[[str], object], *, name: str | None, secret: bool
+    ) -> None:
+        super().__init__(default, environ_name=name, environ_prefix=None)
+        self.parse, self.secret = to, secret
+
+    def setup(self, name: str) -> Any:
+        self.variable = self.full_environ_name(name)
+        return super().setup(name)
+
+    def to_python(self, value: str) -> object:
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            shown = "(not shown)" if self.secret else repr(value)
+            raise ImproperlyConfigured(f"{self.variable} = {shown}: {error}") from error
+
+
+def env(
+    default: object, to: Callable[[str], object], *, name: str | None = None, secret: bool = False
+) -> Any:
+    """A setting from the environment variable of the same name (or `name`), read through `to`."""
+    return Variable(default, to, name=name, secret=secret)
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's description of a database. It is a safety net: no answer may hang on it."""
+    described: dict[str, Any] = {**dj_database_url.parse(url)}
+    if described["ENGINE"].endswith("sqlite3"):
+        limits = {"timeout": 0.25, "init_command": "PRAGMA journal_mode=WAL"}
+    else:
+        limits = {"connect_timeout": 1, "options": "-c statement_timeout=500"}
+    described["OPTIONS"] = {**described.get("OPTIONS", {}), **limits}
+    return described
+
+
+class Base(Configuration):  # type: ignore[misc]  # django-configurations has no types
+    """What Dev, Test and Production have in common."""
+
+    # Errors look the same everywhere: Django's HTML debug pages stay off in Dev too.
+    DEBUG = False
+    SECRET_KEY = env(None, str, name="DJANGO_SECRET_KEY", secret=True)
+    ALLOWED_HOSTS = env(["127.0.0.1", "localhost", "[::1]"], parse.names)
+
+    GHIBLI_API_BASE_URL = env("https://ghibliapi.vercel.app/", parse.upstream_url)
+    CACHE_TTL = env(60, parse.integer(1, 86_400))
+    STALE_IF_ERROR = env(86_400, parse.integer(0, 3_153_600_000))
+    REDIS_URL = env("", parse.redis_url, secret=True)
+    DATABASE_URL = env("", parse.database_url, secret=True)
+    ORIGINS = env(["*"], parse.origins, name="CORS_ALLOWED_ORIGINS")
+    SENTRY_DSN = env("", parse.sentry_dsn, secret=True)
+    SENTRY_ENVIRONMENT = env("production", str)
+    LOG_LEVEL = env("INFO", parse.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    ACCESS_LOG = env(False, parse.boolean)
+    WEB_CONCURRENCY = env(1, parse.integer(1, 64))
+    PORT = env(8000, parse.integer(1, 65_535))
+
+    INSTALLED_APPS = [
+        "whitenoise.runserver_nostatic",
+        "django.contrib.staticfiles",
+        "corsheaders",
+        "rest_framework",
+        "drf_yasg",
+        "services",
+        "movies",
+        "totoro",
+    ]
+    MIDDLEWARE = [
+        "totoro.middleware.RequestIDMiddleware",
+        "corsheaders.middleware.CorsMiddleware",
+        "django.middleware.security.SecurityMiddleware",
+        "totoro.middleware.ContentSecurityPolicyMiddleware",
+        "whitenoise.middleware.WhiteNoiseMiddleware",
+        "django.middleware.common.CommonMiddleware",
+    ]
+    ROOT_URLCONF = "totoro.urls"
+    WSGI_APPLICATION = "totoro.wsgi.application"
+    TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        }
+    ]
+    DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    USE_TZ = True
+    TIME_ZONE = "UTC"
+    USE_I18N = False
+
+    STATIC_URL = "static/"
+    STATIC_ROOT = BASE_DIR / "staticfiles"
+    STORAGES = {
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    }
+
+    REST_FRAMEWORK = {
+        # Public, read-only data: nobody logs in, so no auth apps, no sessions, no cookies.
+        "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_PERMISSION_CLASSES": [],
+        "UNAUTHENTICATED_USER": None,
+        "DEFAULT_RENDERER_CLASSES": ["movies.renderers.PlainJSONRenderer"],
+        "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+        "DEFAULT_METADATA_CLASS": "movies.metadata.AllowedMethods",
+        "EXCEPTION_HANDLER": "totoro.errors.problem_response",
+        # An unknown parameter is ignored, `format` included; the documentation turns it on again.
+        "URL_FORMAT_OVERRIDE": None,
+    }
+    SWAGGER_USE_COMPAT_RENDERERS = False
+    SWAGGER_SETTINGS = {
+        "DEFAULT_INFO": "totoro.docs.INFO",
+        "USE_SESSION_AUTH": False,
+        "SECURITY_DEFINITIONS": None,
+        # None, not "": else Swagger UI sends the document's address to a validator on the internet.
+        "VALIDATOR_URL": None,
+        "SUPPORTED_SUBMIT_METHODS": ["get"],
+        "DEFAULT_MODEL_RENDERING": "example",
+        "SPEC_URL": ("swagger", {"format": "json"}),
+    }
+    REDOC_SETTINGS = {"SPEC_URL": ("swagger", {"format": "json"})}
+
+    CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
+    CORS_ALLOW_HEADERS = [*default_headers, "if-none-match", "if-modified-since", "x-request-id"]
+    CORS_EXPOSE_HEADERS = [
+        "ETag",
+        "Link",
+        "Retry-After",
+        "RateLimit",
+        "RateLimit-Policy",
+        "X-Request-ID",
+        "Cache-Status",
+    ]
+    SECURE_REFERRER_POLICY = "no-referrer"
+    X_FRAME_OPTIONS = "DENY"
+    SILENCED_SYSTEM_CHECKS = [
+        # TLS ends in front of Totoro. An API that redirects http to https hides that a client's
+        # first request, with all its headers, went out unencrypted (OWASP ASVS 4.1.2).
+        "security.W004",
+        "security.W008",
+        # No forms, no cookies, nothing that changes state: nothing to forge.
+        "security.W003",
+        # frame-ancestors 'none' in the Content-Security-Policy says the same.
+        "security.W002",
+    ]
+
+    LOGGING_CONFIG = None
+    LOGS_PRETTY = False
+
+    @property
+    def CORS_ALLOW_ALL_ORIGINS(self) -> bool:
+        return "*" in self.ORIGINS
+
+    @property
+    def CORS_ALLOWED_ORIGINS(self) -> list[str]:
+        return [origin for origin in self.ORIGINS if origin != "*"]
+
+    @property
+    def CACHES(self) -> dict[str, Any]:
+        if not self.REDIS_URL:
+            return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+        return {
+            "default": {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": self.REDIS_URL,
+                "KEY_PREFIX": "totoro",
+                "OPTIONS": {
+                    # django-redis' own default is pickle.
+                    "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+                    # One command of a hung Redis costs a request at most the sum of the two.
+                    "SOCKET_CONNECT_TIMEOUT": 0.1,
+                    "SOCKET_TIMEOUT": 0.2,
+                    "CONNECTION_POOL_KWARGS": {"max_connections": 64},
+                },
+            }
+        }
+
+    @property
+    def DATABASES(self) -> dict[str, Any]:
+        return {"default": database(self.DATABASE_URL or f"sqlite:///{SQLITE_FILE}")}
+
+    @classmethod
+    def post_setup(cls) -> None:
+        super().post_setup()
+        configure_logging(cls.LOG_LEVEL, pretty=cls.LOGS_PRETTY)
+        start_sentry(cls.SENTRY_DSN, environment=cls.SENTRY_ENVIRONMENT, release=VERSION)
+
+
+class Production(Base):
+    """The default: safe, and refuses to start without a secret key of its own."""
+
+    @classmethod
+    def setup(cls) -> None:
+        super().setup()
+        if not cls.SECRET_KEY or cls.SECRET_KEY == TEMPLATE_SECRET:
+            raise ImproperlyConfigured(
+                "DJANGO_SECRET_KEY = (none, or the template's): Production needs a secret key of"
+                " its own; `make create-env-vars-from-template` makes one"
+            )
+
+
+class Dev(Base):
+    """`make run`: pretty logs, django-extensions, and the debug toolbar on HTML pages."""
+
+    SECRET_KEY = env(get_random_secret_key(), str, name="DJANGO_SECRET_KEY", secret=True)
+    # The bundled catalogue is as old as its file; a developer without the Ghibli API wants it still.
+    STALE_IF_ERROR = env(3_153_600_000, parse.integer(0, 3_153_600_000))
+    SENTRY_ENVIRONMENT = env("development", str)
+    LOGS_PRETTY = True
+    # The toolbar's own files too, which `make static` leaves out.
+    WHITENOISE_USE_FINDERS = True
+
+    INSTALLED_APPS = [*Base.INSTALLED_APPS, "django_extensions", "debug_toolbar"]
+    # First of all, so that a request that it does not show passes it by untouched.
+    MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *Base.MIDDLEWARE]
+    INTERNAL_IPS = ["127.0.0.1", "::1"]
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "totoro.toolbar.is_shown"}
+
+
+class Test(Base):
+    """What pytest runs: nothing in it reaches beyond the machine."""
+
+    SECRET_KEY = get_random_secret_key()
+    # A closed port: a test that forgets to start its own upstream fails at once.
+    GHIBLI_API_BASE_URL = env("http://127.0.0.1:9/", parse.upstream_url)
+    ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
+    LOG_LEVEL = "INFO"
+
+    @property
+    def DATABASES(self) -> dict[str, Any]:
+        """Both engines at once; where PostgreSQL listens is known when the tests start it."""
+        return {
+            "default": database("sqlite://:memory:"),
+            "postgres": database("postgresql://postgres@127.0.0.1:9/totoro"),
+        }

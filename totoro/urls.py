@@ -1,0 +1,24 @@
+from django.conf import settings
+from django.urls import include, path, re_path
+
+from totoro.docs import SchemaView
+from totoro.health import LivezView, ReadyzView
+
+handler400 = "totoro.errors.bad_request"
+handler403 = "totoro.errors.permission_denied"
+handler404 = "totoro.errors.page_not_found"
+handler500 = "totoro.errors.server_error"
+
+urlpatterns = [
+    path("", SchemaView.with_ui("swagger"), name="swagger-ui"),
+    path("redoc/", SchemaView.with_ui("redoc"), name="redoc"),
+    re_path(r"^swagger\.(?P<format>json|yaml)$", SchemaView.without_ui(), name="swagger"),
+    path("movies/", include("movies.urls")),
+    path("livez", LivezView.as_view(), name="livez"),
+    path("readyz", ReadyzView.as_view(), name="readyz"),
+]
+
+if "debug_toolbar" in settings.INSTALLED_APPS:
+    from debug_toolbar.toolbar import debug_toolbar_urls
+
+    urlpatterns += debug_toolbar_urls()
