@@ -1,36 +1,238 @@
 """The API as its clients see it, over the whole stack down to the Ghibli API's socket."""
 
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
+from services import bundled
+from services.movies import movie_service
+from services.snapshots import DatabaseStore
 from upstream import StandIn
 
 CASTLE = "2baf70d1-42bb-4437-b551-e5fed5a87abe"
-MOVIE_KEYS = [
-    "id",
-    "title",
-    "original_title",
-    "original_title_romanised",
-    "description",
-    "director",
-    "producer",
-    "release_date",
-    "running_time",
-    "rt_score",
-    "image",
-    "movie_banner",
-    "url",
-    "people",
-]
-PERSON_KEYS = ["id", "name", "gender", "age", "eye_color", "hair_color", "films", "species", "url"]
+MOVIE_KEYS = (
+    "id title original_title original_title_romanised description director producer release_date"
+    " running_time rt_score image movie_banner url people"
+).split()
+PERSON_KEYS = "id name gender age eye_color hair_color films species url".split()
 
 pytestmark = pytest.mark.django_db
 
 
-def test_the_list_holds_every_movie_with_its_people(api: Client, upstream: StandIn) -> None:
+def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
+    """What DESIGN asks for, written a second time."""
+    merged = []
+    for film in films:
+        movie = {key: film.get(key, "") for key in MOVIE_KEYS}
+        movie["people"] = [
+            {key: person.get(key, "") for key in PERSON_KEYS}
+            for person in people
+            if any(link.split("/films/")[-1] == film["id"] for link in person["films"])
+        ]
+        merged.append(movie)
+    return merged
+
+
+def test_the_list_is_every_movie_with_its_people(api: Client, upstream: StandIn) -> None:
+    facts = bundled.load()
+
     response = api.get("/movies/")
 
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
+    assert response.json()["api_data"] == independent_merge(facts.films, facts.people)
+
+
+def test_the_envelope_is_compact_and_in_order(api: Client, upstream: StandIn) -> None:
+    content = api.get("/movies/").content
+
+    envelope = json.loads(content)
+    assert list(envelope) == ["api_data", "timestamp"]
+    assert {tuple(movie) for movie in envelope["api_data"]} == {tuple(MOVIE_KEYS)}
+    assert {tuple(p) for m in envelope["api_data"] for p in m["people"]} == {tuple(PERSON_KEYS)}
+    assert content == json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_the_timestamp_is_the_instant_before_the_ghibli_api_was_asked(
+    api: Client, upstream: StandIn
+) -> None:
+    upstream.switches.delay = 0.2
+    before = datetime.now(UTC)
+
+    text = api.get("/movies/").json()["timestamp"]
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", text)
+    assert before <= datetime.fromisoformat(text) < before + timedelta(seconds=0.2)
+
+
+def test_a_minute_of_requests_asks_the_ghibli_api_once(api: Client, upstream: StandIn) -> None:
+    answers = [api.get(path).json() for path in ("/movies/", f"/movies/{CASTLE}/", "/movies/?a=1")]
+
+    assert len({answer["timestamp"] for answer in answers}) == 1
+    assert (upstream.count("films"), upstream.count("people")) == (1, 1)
+
+
+@pytest.mark.parametrize("movie_id", [CASTLE, CASTLE.upper()])
+def test_one_movie_is_the_same_object_that_the_list_holds(
+    movie_id: str, api: Client, upstream: StandIn
+) -> None:
+    listed = api.get("/movies/").json()
+
+    detail = api.get(f"/movies/{movie_id}/").json()
+
+    assert detail == {"api_data": listed["api_data"][0], "timestamp": listed["timestamp"]}
+
+
+@pytest.mark.parametrize(
+    "movie_id", ["nope", "00000000-0000-4000-8000-000000000000", f"{{{CASTLE}}}", "%E2%80%AE", "1"]
+)
+def test_an_id_that_no_movie_has_is_a_404_problem(
+    movie_id: str, api: Client, upstream: StandIn
+) -> None:
+    response = api.get(f"/movies/{movie_id}/")
+
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == "/problems/movie-not-found/"
+    assert re.fullmatch(r"Movie ID .+ not present in external API!", problem["message"])
+    assert problem["detail"] == problem["message"]
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "trace"])
+@pytest.mark.parametrize("path", ["/movies/", f"/movies/{CASTLE}/"])
+def test_other_methods_are_a_405_that_names_the_allowed(
+    path: str, method: str, api: Client, upstream: StandIn
+) -> None:
+    response = getattr(api, method)(path)
+
+    assert response.status_code == 405
+    assert response["Allow"] == "GET, HEAD, OPTIONS"
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_head_is_get_without_the_body(api: Client, upstream: StandIn) -> None:
+    got, head = api.get("/movies/"), api.head("/movies/")
+
+    assert head.content == b""
+    assert head["Content-Length"] == got["Content-Length"] == str(len(got.content))
+
+
+def test_options_lists_methods_and_nothing_of_the_code(api: Client, upstream: StandIn) -> None:
+    response = api.options("/movies/")
+
+    assert response.json() == {"methods": ["GET", "HEAD", "OPTIONS"]}
+    assert upstream.count("films") == 0
+
+
+def test_a_fresh_answer_may_be_cached_for_what_is_left_of_its_minute(
+    api: Client, upstream: StandIn
+) -> None:
+    first, second = api.get("/movies/"), api.get("/movies/")
+
+    assert first["Cache-Status"].startswith("totoro; fwd=miss; fwd-status=200; stored")
+    assert second["Cache-Status"] == "totoro; hit; ttl=59"
+    assert second["Cache-Control"] == "public, max-age=59"
+
+
+def test_an_answer_is_refreshed_when_its_time_is_over(
+    api: Client, upstream: StandIn, settings: Settings
+) -> None:
+    settings.CACHE_TTL = 0.05
+    first = api.get("/movies/").json()["timestamp"]
+    until = datetime.fromisoformat(first) + timedelta(seconds=0.05)
+    while datetime.now(UTC) < until:
+        pass
+
+    assert api.get("/movies/").json()["timestamp"] > first
+
+
+FAILURES: dict[str, dict[str, Any]] = {
+    "upstream-5xx": {"status": 500},
+    "upstream-4xx": {"status": 404},
+    "rate-limited": {"status": 429},
+    "redirect": {"status": 301},
+    "content-type": {"status": 200},
+    "truncated": {"reset": True},
+}
+
+
+@pytest.mark.parametrize(("reason", "switches"), FAILURES.items())
+def test_a_failing_ghibli_api_and_nothing_kept_is_a_503_that_says_why(
+    reason: str, switches: dict[str, Any], api: Client, upstream: StandIn
+) -> None:
+    upstream.switches.set(switches)
+
+    response = api.get("/movies/")
+
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/problem+json"
+    assert response["Cache-Control"] == "no-store"
+    assert int(response["Retry-After"]) >= 1
+    kinds = {f"/problems/upstream-{reason}/", "/problems/upstream-reset/"}
+    assert response.json()["type"] in kinds
+
+
+@pytest.mark.parametrize(("reason", "switches"), FAILURES.items())
+def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
+    reason: str, switches: dict[str, Any], api: Client, upstream: StandIn
+) -> None:
+    keep_bundled_catalogue(age=timedelta(hours=1))
+    upstream.switches.set(switches)
+
+    response = api.get("/movies/")
+
+    assert response.status_code == 200
     assert len(response.json()["api_data"]) == 22
-    assert sum(len(movie["people"]) for movie in response.json()["api_data"]) == 59
+    assert response["Cache-Control"] == "no-cache"
+    assert 3600 <= int(response["Age"]) < 3700
+    assert re.match(r"totoro; hit; ttl=-35\d\d; detail=\w+", response["Cache-Status"])
+
+
+@pytest.mark.parametrize(
+    ("films", "reason"),
+    [([], "empty"), ([{"id": "1"}], "schema"), ([{"id": "1", "title": "T"}], "torn")],
+)
+def test_poison_is_never_served_nor_kept(
+    films: list[Any], reason: str, api: Client, upstream: StandIn
+) -> None:
+    upstream.data["films"] = films
+
+    assert api.get("/movies/").json()["type"] == f"/problems/upstream-{reason}/"
+    assert DatabaseStore().newest() is None
+
+
+def test_an_answer_older_than_stale_if_error_is_not_served(
+    api: Client, upstream: StandIn, settings: Settings
+) -> None:
+    settings.STALE_IF_ERROR = 3000
+    keep_bundled_catalogue(age=timedelta(hours=1))
+    upstream.switches.status = 503
+
+    assert api.get("/movies/").status_code == 503
+
+
+def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
+    api: Client, upstream: StandIn
+) -> None:
+    upstream.switches.status = 503
+    assert api.get("/movies/").status_code == 503
+
+    upstream.switches.status = None
+    movie_service.cache_clear()
+
+    assert api.get("/movies/").status_code == 200
+
+
+def keep_bundled_catalogue(*, age: timedelta) -> None:
+    from services import catalogue
+    from services.snapshots import Snapshot
+
+    facts = bundled.load()
+    movies = catalogue.build(facts.films, facts.people).movies
+    DatabaseStore().keep(Snapshot(datetime.now(UTC) - age, movies))
