@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 DEV := DJANGO_CONFIGURATION=$${DJANGO_CONFIGURATION:-Dev}
-COMPOSE := docker compose
+# .env's PORT holds unless make is given one.
+COMPOSE := $(if $(filter file,$(origin PORT)),env -u PORT) docker compose
 
 export PORT
 
@@ -69,14 +70,14 @@ docker-totoro-server: .env ## Serve on 8000 with Redis and PostgreSQL, in contai
 	$(COMPOSE) up --build
 
 docker-detached-totoro-server: .env ## The same in the background, until it is healthy
-	$(COMPOSE) up --build --detach --wait
+	$(COMPOSE) up --build --detach --wait || { $(COMPOSE) logs --tail 20 migrate web; exit 1; }
 
-docker-totoro-server-down: ## Stop the containers; the database stays
-	$(COMPOSE) down
+docker-totoro-server-down: .env ## Stop the containers; the database stays
+	$(COMPOSE) --profile demo down
 
 docker-run-tests: ## Run the tests in a container
 	docker build --target test --tag totoro-test .
-	docker run --rm totoro-test
+	docker run --rm --init totoro-test
 
 .env:
 	@echo "There is no .env yet: run 'make create-env-vars-from-template' first." >&2; exit 1

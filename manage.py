@@ -3,16 +3,13 @@
 
 import sys
 
-from django.core.exceptions import ImproperlyConfigured
+import totoro  # noqa: F401 (names the settings and the default configuration)
 
 
 def main() -> None:
-    try:
-        from configurations.management import execute_from_command_line
+    from configurations.management import execute_from_command_line
 
-        execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        sys.exit(f"totoro: {error}")
+    execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SCHEMA = "schema"
     EMPTY = "empty"
     TORN = "torn"
+    SLOW = "slow"
 
 
 class TotoroError(Exception):

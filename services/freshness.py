@@ -1,36 +1,93 @@
-"""How fresh an answer is, and what answers when the Ghibli API does not."""
+"""The one-minute law.
+
+An answer lives for one TTL from its timestamp. While it does, every worker gives it and no other. In
+its last seconds, if anybody asked for it, one worker of all flies: it takes the lease, asks the
+Ghibli API, and stages the next answer, which goes live for every worker as the current one ends.
+Nobody waits for that flight. When nothing is live, a request waits for a flight, and if flights
+fail, the newest answer of old goes on, marked as stale.
+
+`Freshness` is what a process knows and decides; the thread that flies for it is in refresher.py.
+"""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
-import structlog
-
-from services import catalogue
+from services import catalogue, telemetry
+from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
-from services.ghibli import GhibliClient
-from services.snapshots import DatabaseStore, SharedStore, Snapshot
+from services.ghibli import Fetched
+from services.sharing import CoolDown, Lease, Refusal, SharedStore, Stored
+from services.snapshots import DatabaseStore, Snapshot
 
-log = structlog.get_logger(__name__)
+# The longest that a request waits for a flight (seconds), less than proxies wait for us.
+FOREGROUND_WAIT = 8.0
+# An answer is given up this much before its time is over, to be rendered, sent and read in time…
+MARGIN = 0.5
+# …but never more than this share of a short life.
+MARGIN_SHARE = 0.05
+# Store and wall clock agree on an answer's end within this (seconds), or the earlier is believed.
+AGREEMENT = 0.5
+# Cool-downs after one, two, … failed flights in a row, give or take a fifth so that replicas that
+# lost Redis do not ask in step. The Ghibli API's own Retry-After may stretch one, within limits.
+COOL_DOWNS = (5.0, 10.0, 20.0, 30.0)
+COOL_DOWN_JITTER = 0.2
+RETRY_AFTER_LIMITS = (1.0, 300.0)
 
-# After a failed flight nobody asks again for this long (seconds).
-COOL_DOWN = 5.0
+
+class Policy(NamedTuple):
+    """The numbers of the law, in seconds (CACHE_TTL, REFRESH_AHEAD, STALE_IF_ERROR)."""
+
+    ttl: float
+    ahead: float
+    stale_if_error: float
+
+    @property
+    def life(self) -> float:
+        """For how long an answer is given."""
+        return self.ttl - min(MARGIN, self.ttl * MARGIN_SHARE)
+
+
+class Held(NamedTuple):
+    """An answer in this process; `born` and `end` are instants of the boot clock."""
+
+    snapshot: Snapshot
+    fence: int
+    born: float
+    end: float
+
+
+class Trouble(NamedTuple):
+    """Flights fail: none before `until` (boot clock)."""
+
+    reason: Reason
+    until: float
+
+
+class Source(StrEnum):
+    """How an answer was come by."""
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A snapshot and how it was come by.
+    """A snapshot for a client.
 
-    `age` and `ttl` in seconds; a `ttl` below zero says for how long it has been stale, and `why`
-    then holds the reason.
+    `age` and `ttl` in seconds; a stale answer's `ttl` says how far below zero it is, and `why` the
+    reason. `ends`: the instant of the boot clock until which every worker gives it.
     """
 
     snapshot: Snapshot
+    source: Source
     age: float
     ttl: float
-    stored: bool = False
+    ends: float
     why: Reason | None = None
 
 
@@ -45,86 +102,245 @@ class Health:
     age: float | None
 
 
+def seconds_left(life: float, timestamp: datetime, wall: datetime, stored_left: float) -> float:
+    """What is left of an answer's life, by its timestamp and by whoever kept it.
+
+    Both count the same seconds on different clocks. When they disagree one clock has been set, and
+    the earlier end is the safe one.
+    """
+    by_wall = life - (wall - timestamp).total_seconds()
+    left = by_wall if abs(by_wall - stored_left) <= AGREEMENT else min(by_wall, stored_left)
+    return min(left, life)
+
+
+def cool_down_seconds(failures: int, retry_after: float | None, jitter: float) -> float:
+    """How long nobody flies after so many failures in a row; `jitter` from -1 to 1."""
+    step = COOL_DOWNS[min(failures, len(COOL_DOWNS)) - 1]
+    least, most = RETRY_AFTER_LIMITS
+    asked = min(max(retry_after, least), most) if retry_after is not None else 0.0
+    return max(step * (1 + COOL_DOWN_JITTER * jitter), asked)
+
+
 class Freshness:
-    """Fresh in the process, else fresh in Redis, else a flight, else the last-known-good."""
+    """What this process holds, and what to do about it."""
 
     def __init__(
         self,
-        client: GhibliClient,
-        shared: SharedStore,
+        store: SharedStore,
         database: DatabaseStore,
-        *,
-        ttl: float,
-        stale_if_error: float,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        policy: Policy,
+        clock: Clock | None = None,
     ) -> None:
-        self._client, self._shared, self._database = client, shared, database
-        self._ttl, self._stale_if_error, self._now = ttl, stale_if_error, now
-        self._held: Snapshot | None = None
-        self._lock = threading.Lock()
-        self._failure: tuple[Reason, float] | None = None
+        self._store, self._database, self._policy = store, database, policy
+        self._clock = clock or Clock()
+        # Guards what follows; notified whenever an answer or a failure has come in. The first two
+        # are replaced whole, so that a hit reads them without it.
+        self.changed = threading.Condition()
+        self._held: tuple[Held, ...] = ()
+        self._last: Held | None = None
+        self._trouble: Trouble | None = None
+        self._newest = 0
+        # The answer that was last asked for, and whether anybody asked since the last failure: what
+        # nobody asks for is not refreshed.
+        self._wanted: Held | None = None
+        self._missed = False
+        self._waiting = 0
 
-    def answer(self) -> Answer:
-        """The current answer; MoviesUnavailable if there is none."""
-        if fresh := self._fresh():
-            return fresh
-        with self._lock:  # whoever waited for another's flight takes its result
-            return self._fresh() or self._cooling_down() or self._fly()
+    # For requests
+
+    def hit(self) -> Answer | None:
+        """The live answer, if this process holds it. Touches no network and no lock."""
+        now = self._clock.boot()
+        live = self.live(now)
+        return self._answer(live, now, Source.HIT) if live else None
+
+    def live(self, now: float) -> Held | None:
+        """The oldest held answer that has not ended: its successors wait for their time."""
+        return next((held for held in self._held if held.end > now), None)
+
+    def wants(self, answer: Answer) -> bool:
+        """Note that the live answer is asked for; says whether that is news."""
+        if self._wanted and self._wanted.snapshot is answer.snapshot:
+            return False
+        self._wanted = self.live(self._clock.boot())
+        return True
+
+    def stale(self, wake: Callable[[], None]) -> Answer | None:
+        """The last answer, while flights are known to fail and the next one has not landed.
+
+        `wake` is told of the first who asks, so that the next flight starts when it may.
+        """
+        trouble, now = self._trouble, self._clock.boot()
+        if not trouble or (now >= trouble.until and not self._missed):
+            return None
+        if not self._missed:
+            self._missed = True
+            wake()
+        answer = self._stale(trouble.reason, now)
+        if not answer and now < trouble.until:
+            raise MoviesUnavailable(trouble.reason, retry_after=trouble.until - now)
+        return answer
+
+    def wait(self, wake: Callable[[], None]) -> Answer:
+        """The answer of the flight that is or gets under way; `wake` sees to it."""
+        with self.changed:
+            trouble, self._waiting, self._missed = self._trouble, self._waiting + 1, True
+            try:
+                wake()
+                self.changed.wait_for(
+                    lambda: self.live(self._clock.boot()) or self._trouble is not trouble,
+                    FOREGROUND_WAIT,
+                )
+            finally:
+                self._waiting -= 1
+        return self._waited_for(trouble)
+
+    def _waited_for(self, trouble: Trouble | None) -> Answer:
+        now = self._clock.boot()
+        if live := self.live(now):
+            return self._answer(live, now, Source.MISS)
+        failed = self._trouble if self._trouble is not trouble else None
+        reason = failed.reason if failed else Reason.SLOW
+        if answer := self._stale(reason, now):
+            return answer
+        raise MoviesUnavailable(reason, retry_after=failed.until - now if failed else 1.0)
 
     def health(self) -> Health:
         """How the parts are, without asking the Ghibli API."""
-        kept = [s for s in (self._held, self._shared.get(), self._database.newest()) if s]
-        ages = [self._as_answer(snapshot).age for snapshot in kept]
-        usable = [age for age in ages if age <= self._stale_if_error]
+        now = self._clock.boot()
+        live = self.live(now)
+        last = live or self._last or self._kept()
+        age = now - last.born if last else None
+        usable = age is not None and age <= self._policy.stale_if_error
         return Health(
             # With nothing kept a first request would fly; only a failed flight proves it vain.
-            ready=bool(usable) or self._failure is None,
-            cache=self._shared.is_well(),
+            ready=usable or self._trouble is None,
+            cache=self._store.is_well(),
             database=self._database.is_well(),
-            fresh=any(age < self._ttl for age in ages),
-            age=min(usable, default=None),
+            fresh=live is not None,
+            age=age,
         )
 
-    def _fresh(self) -> Answer | None:
-        if self._held and (answer := self._as_answer(self._held)).ttl > 0:
-            return answer
-        shared = self._shared.get()
-        if shared and (answer := self._as_answer(shared)).ttl > 0:
-            self._held = shared
-            return answer
-        return None
+    def _stale(self, reason: Reason, now: float) -> Answer | None:
+        last = self._last
+        if not last or now - last.born > self._policy.stale_if_error:
+            return None
+        return self._answer(last, now, Source.STALE, reason)
 
-    def _as_answer(
-        self, snapshot: Snapshot, *, stored: bool = False, why: Reason | None = None
-    ) -> Answer:
-        age = (self._now() - snapshot.timestamp).total_seconds()
-        return Answer(snapshot, age, self._ttl - age, stored, why)
+    def _answer(self, held: Held, now: float, source: Source, why: Reason | None = None) -> Answer:
+        ttl = (held.end if source is not Source.STALE else held.born + self._policy.ttl) - now
+        return Answer(held.snapshot, source, now - held.born, ttl, held.end, why)
 
-    def _cooling_down(self) -> Answer | None:
-        if self._failure and time.monotonic() < self._failure[1]:
-            return self._stale(self._failure[0])
-        return None
+    # For whoever flies
 
-    def _fly(self) -> Answer:
-        try:
-            fetched = self._client.fetch()
-            merged = catalogue.build(fetched.films, fetched.people)
-        except UpstreamError as error:
-            log.warning("flight_failed", reason=error.reason, detail=str(error))
-            self._failure = (error.reason, time.monotonic() + COOL_DOWN)
-            return self._stale(error.reason)
+    @property
+    def is_waited_for(self) -> bool:
+        return self._waiting > 0
+
+    def due(self) -> float | None:
+        """In how many seconds a flight is due; 0 or less for now, None for not at all."""
+        now = self._clock.boot()
+        live, trouble = self.live(now), self._trouble
+        if live and live is not self._held[-1]:
+            return None  # its successor is staged
+        wanted = self._waiting > 0 or (self._missed if not live else self._wanted is live)
+        if not wanted:
+            return None
+        start = live.end - self._policy.ahead if live else now
+        return max(start, trouble.until if trouble else start) - now
+
+    def take_off(self) -> Lease | Refusal | None:
+        """See what the others have; the lease if a flight is still due then, None if it is not."""
+        self.sync()
+        due = self.due()
+        if due is None or due > 0:
+            return None
+        granted = self._store.acquire(self._newest)
+        telemetry.leases.labels(granted if isinstance(granted, Refusal) else "granted").inc()
+        return granted
+
+    def sync(self) -> None:
+        """Take over what the others share."""
+        before, wall = self._clock.both()
+        view = self._store.view()
+        with self.changed:
+            for stored in view.answers:
+                self._adopt(stored, before, wall)
+            self._newest = max(self._newest, view.newest)
+            cool_down = view.cool_down
+            cools = cool_down is not None and not self._is_cooling(before)
+        if cool_down and cools:
+            self._fail(cool_down.reason, before + cool_down.left)
+        with self.changed:
+            self.changed.notify_all()
+
+    def land(self, lease: Lease, fetched: Fetched, took_off: float) -> Snapshot | None:
+        """Publish what a flight brought; None if another answer was there first.
+
+        `took_off`: the boot clock before the flight. UpstreamError for data that cannot be used.
+        """
+        merged = catalogue.build(fetched.films, fetched.people)
         snapshot = Snapshot(fetched.timestamp, merged.movies)
-        self._held, self._failure = snapshot, None
-        answer = self._as_answer(snapshot, stored=True)
-        self._shared.put(snapshot, answer.ttl)
-        self._database.keep(snapshot)
-        return answer
+        now, wall = self._clock.both()
+        left = seconds_left(
+            self._policy.life, snapshot.timestamp, wall, self._policy.life - (now - took_off)
+        )
+        answer, live = Stored(snapshot, lease.fence, left), self.live(now)
+        behind = Stored(live.snapshot, live.fence, live.end - now) if live else None
+        published = self._store.publish(lease, answer, behind)
+        telemetry.publications.labels("live" if published else "late").inc()
+        if not published:
+            return None
+        with self.changed:
+            self._adopt(answer, now, wall)
+            self._newest = max(self._newest, lease.fence)
+            self._missed = False
+            self.changed.notify_all()
+        return snapshot
 
-    def _stale(self, reason: Reason) -> Answer:
-        kept = [s for s in (self._held, self._database.newest()) if s]
-        newest = max(kept, key=lambda snapshot: snapshot.timestamp, default=None)
-        answer = self._as_answer(newest, why=reason) if newest else None
-        if not answer or answer.age > self._stale_if_error:
-            raise MoviesUnavailable(reason, retry_after=COOL_DOWN)
-        self._held = answer.snapshot
-        return answer
+    def crash(self, lease: Lease, error: UpstreamError, jitter: float) -> CoolDown:
+        """Keep everybody from flying for a while, and tell those who wait."""
+        failures = lease.failures + 1
+        seconds = cool_down_seconds(failures, error.retry_after, jitter)
+        cool_down = CoolDown(error.reason, failures, seconds)
+        self._store.fail(lease, cool_down)
+        self._fail(error.reason, self._clock.boot() + seconds)
+        return cool_down
+
+    def _fail(self, reason: Reason, until: float) -> None:
+        """Fall back on the newest last-known-good, and tell those who wait."""
+        kept = self._kept()
+        with self.changed:
+            self._remember(kept)
+            self._trouble, self._missed = Trouble(reason, until), False
+            self.changed.notify_all()
+
+    def _adopt(self, stored: Stored, now: float, wall: datetime) -> None:
+        """Hold an answer if it is newer than those that live; what is held keeps its end."""
+        snapshot = stored.snapshot
+        left = seconds_left(self._policy.life, snapshot.timestamp, wall, stored.left)
+        living = [held for held in self._held if held.end > now]
+        if left <= 0 or any(held.fence >= stored.fence for held in living):
+            return
+        born = now + left - self._policy.life
+        held = Held(snapshot, stored.fence, born, now + left)
+        self._held, self._last, self._trouble = (*living, held), held, None
+        telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())
+        telemetry.fence.set(stored.fence)
+
+    def _kept(self) -> Held | None:
+        """The last-known-good of Redis, else of the database if the process has none."""
+        newest = self._store.last() or (None if self._last else self._database.newest())
+        if not newest:
+            return None
+        now, wall = self._clock.both()
+        born = now - max((wall - newest.timestamp).total_seconds(), self._policy.ttl)
+        return Held(newest, 0, born, born + self._policy.life)
+
+    def _remember(self, held: Held | None) -> None:
+        last = self._last
+        if held and (not last or held.snapshot.timestamp > last.snapshot.timestamp):
+            self._last = held
+
+    def _is_cooling(self, now: float) -> bool:
+        return self._trouble is not None and self._trouble.until > now

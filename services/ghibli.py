@@ -5,42 +5,42 @@ One `fetch` is one GET of films and one of people, at the same time. Whatever go
 as UpstreamError with a reason.
 """
 
+import http.client
+import logging
 import random
 import re
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
 
 import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    IncompleteRead,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+from urllib3.util.connection import create_connection
 
 from services.catalogue import FILM_FIELDS, PAGE, PERSON_FIELDS
 from services.exceptions import Reason, UpstreamError
 
-# A host that is there accepts within a second, across an ocean too.
+# A resolver asks its servers again after 5 s; one that has not answered by then is not well.
+RESOLVE_TIMEOUT = 5.0
+# For each address of a host: one that is there accepts within a second, across an ocean too.
 CONNECT_TIMEOUT = 2.0
 # Between two pieces of an answer; free hosts wake up slowly.
 READ_TIMEOUT = 5.0
-# Everything together, the retry included. requests' own timeouts start anew with every piece, so a
-# byte a second would never end.
+# Everything together, the retry included. The timeouts above start anew with every piece, so a byte
+# a second would never end.
 FLIGHT_DEADLINE = 20.0
 # Full jitter before the one retry: long enough for a restarting server, and a closed port still
 # fails in under a second.
@@ -53,6 +53,11 @@ CHUNK = 64 * 1024
 # NUL is legal JSON, but PostgreSQL's text cannot hold it and no title needs it.
 ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
+# It would log all that an upstream sends in place of headers.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -61,84 +66,6 @@ class Fetched:
     timestamp: datetime
     films: Any
     people: Any
-
-
-@dataclass
-class Flight:
-    """What the two requests of one fetch share: a deadline that can cut them off, and one retry."""
-
-    connections: set[HTTPConnection] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    over: threading.Event = field(default_factory=threading.Event)
-    retries: int = 1
-
-    def watch(self, connection: HTTPConnection) -> None:
-        with self.lock:
-            self.connections.add(connection)
-
-    def cut(self) -> None:
-        """End both requests, wherever they are; a thread that reads wakes up at once."""
-        self.over.set()
-        with self.lock:
-            for connection in self.connections:
-                if sock := getattr(connection, "sock", None):
-                    _shut_down(sock)
-
-    def may_retry(self) -> bool:
-        with self.lock:
-            self.retries -= 1
-            return self.retries >= 0
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with suppress(OSError):  # closed or never connected: there is nothing left to end
-        # Not the SSL socket's own method, which tears down what the reading thread is using.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-_current = threading.local()
-
-
-class _WatchedConnection(HTTPConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _current.flight.watch(self)
-        super().request(*args, **kwargs)
-
-
-class _WatchedTLSConnection(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _current.flight.watch(self)
-        super().request(*args, **kwargs)
-
-
-class _WatchedPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _WatchedConnection
-
-
-class _WatchedTLSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedTLSConnection
-
-
-class _Adapter(HTTPAdapter):
-    """Pooled connections that a flight can cut; no retries of its own."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedPool, "https": _WatchedTLSPool}
-
-
-def make_session() -> requests.Session:
-    """A session with no proxy, .netrc or certificate bundle from the environment."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip",
-        "User-Agent": "totoro",
-    }
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(pool_connections=1, pool_maxsize=2, max_retries=0))
-    return session
 
 
 class GhibliClient:
@@ -155,6 +82,8 @@ class GhibliClient:
         self._session = session or make_session()
         self._now = now
         self._deadline = deadline
+        self._resolver = _Resolver()
+        self._flight: Flight | None = None
         self._urls = {
             "films": f"{base_url}films?fields={','.join(FILM_FIELDS)}&limit={PAGE}",
             "people": f"{base_url}people?fields={','.join(PERSON_FIELDS)}&limit={PAGE}",
@@ -163,62 +92,59 @@ class GhibliClient:
         self._kept: dict[str, tuple[str, Any]] = {}
 
     def fetch(self) -> Fetched:
-        """Both lists, or UpstreamError with the reason of whichever request failed first."""
+        """Both lists, or UpstreamError with the reason of whichever request failed first.
+
+        Never takes longer than the deadline. A request that cannot be cut off at once (it is being
+        connected) is left to end by itself, without consequences.
+        """
         timestamp = self._now()
-        with self._flight() as flight, ThreadPoolExecutor(2, "ghibli") as pool:
-            futures = [pool.submit(self._get, name, flight) for name in ("films", "people")]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            if error := _first_error(done):
-                flight.cut()
+        self._flight = flight = Flight(self._resolver)
+        futures = [_started(self._get, name, flight) for name in ("films", "people")]
+        done, late = wait(futures, self._deadline, return_when=FIRST_EXCEPTION)
+        flight.cut()
+        for future in futures:
+            if future in done and (error := future.exception()):
                 raise error
-            films, people = (future.result() for future in futures)
+        if late:
+            raise _too_slow()
+        films, people = (future.result() for future in futures)
         return Fetched(timestamp, films, people)
 
-    @contextmanager
-    def _flight(self) -> Iterator[Flight]:
-        flight = Flight()
-        timer = threading.Timer(self._deadline, flight.cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield flight
-        finally:
-            timer.cancel()
+    def close(self) -> None:
+        """Cut off the flight that is under way."""
+        if self._flight:
+            self._flight.cut()
 
-    def _get(self, name: str, flight: Flight) -> Any:
+    def _get(self, name: str, flight: "Flight") -> Any:
         _current.flight = flight
-        while True:
-            try:
-                return self._ask(name)
-            except UpstreamError as error:
-                if flight.over.is_set() and error.reason is not Reason.DNS:
-                    raise _too_slow() from error
-                if not error.retriable or not flight.may_retry():
-                    raise
-            if flight.over.wait(random.uniform(0, RETRY_BACKOFF)):  # noqa: S311 (spreads load only)
-                raise _too_slow()
+        try:
+            return self._ask(name)
+        except UpstreamError as error:
+            if not error.retriable or not flight.may_retry():
+                raise
+        if flight.over.wait(random.uniform(0, RETRY_BACKOFF)):  # noqa: S311 (spreads load only)
+            raise _too_slow()
+        return self._ask(name)
 
     def _ask(self, name: str) -> Any:
         kept = self._kept.get(name)
-        headers = {"If-None-Match": kept[0]} if kept else {}
         try:
             with self._session.get(
                 self._urls[name],
-                headers=headers,
+                headers={"If-None-Match": kept[0]} if kept else {},
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 if kept and response.status_code == 304:
+                    response.raw.drain_conn()  # there is no body, but else the connection is lost
                     return kept[1]
                 _check_head(response)
-                body = _decoded(response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                parsed = _parsed(_body(response))
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _translated(error) from error
-        # A connection cut inside the headers looks like a whole, empty answer to http.client.
-        if _current.flight.over.is_set():
-            raise _too_slow()
-        parsed = _parsed(body)
+        finally:
+            _current.flight.release()
         self._keep(name, response.headers.get("ETag"), parsed)
         return parsed
 
@@ -228,22 +154,177 @@ class GhibliClient:
             self._kept[name] = (etag, parsed)
 
 
-def _first_error(done: set[Future[Any]]) -> BaseException | None:
-    return next((error for future in done if (error := future.exception())), None)
-
-
 def _too_slow() -> UpstreamError:
     return UpstreamError(Reason.DEADLINE, "the flight took too long and was cut off")
+
+
+def _started(function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+    """The outcome of a call in a thread of its own.
+
+    A daemon, unlike an executor's threads: nobody has to wait for one that is stuck, not even the
+    end of the process.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 (raised again in whoever wants the result)
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="ghibli", daemon=True).start()
+    return future
+
+
+class _Resolver:
+    """The system's resolver, with an end to the waiting.
+
+    Its calls cannot be interrupted. Who asks for a name that is still being looked up joins that
+    look-up, so one that is stuck holds one thread, however many flights come to wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lookups: dict[tuple[str, int], Future[list[Any]]] = {}
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        try:
+            found = self._lookup(host, port).result(RESOLVE_TIMEOUT)
+        except TimeoutError as error:
+            raise UpstreamError(Reason.DNS, "the resolver does not answer") from error
+        except (OSError, UnicodeError) as error:
+            raise UpstreamError(Reason.DNS, "its name does not resolve", retriable=True) from error
+        return list(dict.fromkeys(address[0] for *_, address in found))
+
+    def _lookup(self, host: str, port: int) -> Future[list[Any]]:
+        with self._lock:
+            lookup = self._lookups.get((host, port))
+            if lookup is None or lookup.done():
+                lookup = _started(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+                self._lookups[host, port] = lookup
+            return lookup
+
+
+@dataclass
+class Flight:
+    """What the two requests of one fetch share: one retry, and an end that comes to both."""
+
+    resolver: _Resolver
+    sockets: dict[int, socket.socket] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+    retries: int = 1
+
+    def may_retry(self) -> bool:
+        with self.lock:
+            self.retries -= 1
+            return self.retries >= 0
+
+    def watch(self, sock: socket.socket) -> None:
+        """From now on this thread reads from `sock`."""
+        with self.lock:
+            if self.over.is_set():
+                raise _too_slow()
+            self.sockets[threading.get_ident()] = sock
+
+    def release(self) -> None:
+        """This thread has nothing to be cut any more: its connection may serve another flight."""
+        with self.lock:
+            self.sockets.pop(threading.get_ident(), None)
+
+    def cut(self) -> None:
+        """End both requests, wherever they are; a thread that reads wakes up at once."""
+        with self.lock:
+            self.over.set()
+            for sock in self.sockets.values():
+                _shut_down(sock)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):  # the other side was faster
+        # Not the SSL socket's own method, which tears down what the reading thread is using.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+_current = threading.local()  # .flight: the one that this thread belongs to
+
+
+class _Connection(HTTPConnection):
+    """A connection that its flight can cut, and that no resolver holds up."""
+
+    def _new_conn(self) -> socket.socket:
+        failed: OSError | None = None
+        for address in _current.flight.resolver.addresses(self.host, self.port):
+            try:
+                return create_connection(
+                    (address, self.port), self.timeout, socket_options=self.socket_options
+                )
+            except OSError as error:
+                failed = error
+        if isinstance(failed, TimeoutError):
+            reason, detail = Reason.CONNECT_TIMEOUT, "no connection in time"
+        else:
+            reason, detail = Reason.REFUSED, "cannot be reached"
+        raise UpstreamError(reason, detail, retriable=True) from failed
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        # The socket and not self: http.client lets go of it before a body that ends with it.
+        _current.flight.watch(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere. To fill in Response.next, requests would read a redirect's body, however long,
+        even when told not to follow."""
+
+
+def make_session() -> requests.Session:
+    """A session with no proxy, .netrc or certificate bundle from the environment, no cookies, no
+    redirects and no retries."""
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    session.headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "User-Agent": "totoro",
+    }
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(pool_connections=1, pool_maxsize=2, max_retries=0))
+    return session
 
 
 def _check_head(response: requests.Response) -> None:
     status = response.status_code
     if status != 200:
+        retry_after = _retry_after(response.headers.get("Retry-After"))
         raise UpstreamError(
             _status_reason(status),
             f"answered with status {status}",
-            retriable=status in (502, 503, 504),
-            retry_after=_retry_after(response.headers.get("Retry-After")),
+            # Who names a time does not want to be asked again at once.
+            retriable=status in (502, 503, 504) and retry_after is None,
+            retry_after=retry_after,
         )
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -253,6 +334,8 @@ def _check_head(response: requests.Response) -> None:
 def _status_reason(status: int) -> Reason:
     if status == 429:
         return Reason.RATE_LIMITED
+    if status == 304:
+        return Reason.STATUS  # nobody asked for a change
     families = {3: Reason.REDIRECT, 4: Reason.UPSTREAM_4XX, 5: Reason.UPSTREAM_5XX}
     return families.get(status // 100, Reason.STATUS)
 
@@ -265,34 +348,55 @@ def _retry_after(text: str | None) -> float | None:
         # Digits beyond a day's seconds would only overflow.
         return float(text.strip()[:6])
     try:
-        return parsedate_to_datetime(text).timestamp() - time.time()
+        date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
+    return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time())
 
 
-def _decoded(response: requests.Response) -> bytes:
+def _body(response: requests.Response) -> bytes:
     """The body, counted on the wire and unfolded, so that neither can grow beyond its limit."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise UpstreamError(Reason.CONTENT_TYPE, "answered in an encoding nobody asked for")
-    unfold = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-    body, wire = bytearray(), 0
-    while chunk := response.raw.read(CHUNK, decode_content=False):
-        wire += len(chunk)
-        body += _unfolded(unfold, chunk, DECODED_LIMIT + 1 - len(body)) if unfold else chunk
-        if wire > WIRE_LIMIT or len(body) > DECODED_LIMIT:
+    pieces = _limited(_wire(response), WIRE_LIMIT)
+    if encoding == "gzip":
+        pieces = _limited(_unfolded(pieces), DECODED_LIMIT)
+    return b"".join(pieces)
+
+
+def _wire(response: requests.Response) -> Iterator[bytes]:
+    while piece := response.raw.read(CHUNK, decode_content=False):
+        yield piece
+
+
+def _limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
             raise UpstreamError(Reason.TOO_LARGE, "answered with more than is plausible")
-    if unfold and not unfold.eof:
-        raise UpstreamError(Reason.TRUNCATED, "the compressed body ends early", retriable=True)
-    return bytes(body)
+        yield piece
 
 
-def _unfolded(unfold: Any, chunk: bytes, limit: int) -> bytes:
+def _unfolded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Unfolded gzip, in pieces of at most CHUNK bytes, however much there is behind each."""
+    unfold = zlib.decompressobj(wbits=31)
     try:
-        unfolded: bytes = unfold.decompress(chunk, limit)
+        for folded in pieces:
+            while piece := unfold.decompress(folded, CHUNK):
+                yield piece
+                folded = unfold.unconsumed_tail
     except zlib.error as error:
-        raise UpstreamError(Reason.BAD_JSON, "the body is not the gzip it claims to be") from error
-    return unfolded
+        raise _not_gzip() from error
+    if not unfold.eof:
+        raise UpstreamError(Reason.TRUNCATED, "the compressed body ends early", retriable=True)
+    if unfold.unused_data:
+        raise _not_gzip()
+
+
+def _not_gzip() -> UpstreamError:
+    return UpstreamError(Reason.BAD_JSON, "the body is not the gzip it claims to be")
 
 
 def _parsed(body: bytes) -> Any:
@@ -304,6 +408,18 @@ def _parsed(body: bytes) -> Any:
         raise UpstreamError(Reason.BAD_JSON, "the body is not valid JSON") from error
 
 
+# In this order: IncompleteRead is an HTTPException, a connection that ends before an answer is also
+# a ConnectionError, and ProtocolError is what all of them come wrapped in.
+CAUSES: tuple[tuple[type[BaseException], Reason, str, bool], ...] = (
+    (SSLError, Reason.TLS, "its certificate or TLS is not to be trusted", False),
+    (ReadTimeoutError, Reason.READ_TIMEOUT, "went silent", False),
+    (http.client.IncompleteRead, Reason.TRUNCATED, "the body ends early", True),
+    (ConnectionError, Reason.RESET, "the connection broke", True),
+    (http.client.HTTPException, Reason.PROTOCOL, "did not speak HTTP", False),
+    (ProtocolError, Reason.RESET, "the connection broke", True),
+)
+
+
 def _translated(error: Exception) -> UpstreamError:
     """requests wraps urllib3, which wraps http.client, which wraps the socket: the deepest known
     cause names the reason."""
@@ -311,33 +427,12 @@ def _translated(error: Exception) -> UpstreamError:
     for kind, reason, detail, retriable in CAUSES:
         if any(isinstance(cause, kind) for cause in causes):
             return UpstreamError(reason, detail, retriable=retriable)
-    return UpstreamError(Reason.PROTOCOL, "did not speak HTTP that can be understood")
+    return UpstreamError(Reason.PROTOCOL, "did not speak HTTP")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and what it carries as arguments, outermost first."""
+    """The error and what it wraps: as its cause, its context, its reason or an argument."""
     yield error
-    inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
-    for cause in inner:
-        if isinstance(cause, BaseException):
-            yield from _causes(cause)
-
-
-# In this order: a refused connection is also a NewConnectionError, an IncompleteRead also a
-# ProtocolError.
-CAUSES: tuple[tuple[type[BaseException], Reason, str, bool], ...] = (
-    (
-        requests.exceptions.SSLError,
-        Reason.TLS,
-        "its certificate or TLS is not to be trusted",
-        False,
-    ),
-    (NameResolutionError, Reason.DNS, "its name does not resolve", True),
-    (requests.exceptions.ConnectTimeout, Reason.CONNECT_TIMEOUT, "no connection in time", True),
-    (ConnectionRefusedError, Reason.REFUSED, "refused the connection", True),
-    (NewConnectionError, Reason.REFUSED, "cannot be reached", True),
-    (ReadTimeoutError, Reason.READ_TIMEOUT, "went silent", False),
-    (IncompleteRead, Reason.TRUNCATED, "the body ends early", True),
-    (ConnectionError, Reason.RESET, "the connection broke", True),
-    (ProtocolError, Reason.RESET, "the connection broke", True),
-)
+    for inner in (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)

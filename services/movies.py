@@ -6,39 +6,43 @@ from django.conf import settings
 
 from services.catalogue import Movie
 from services.exceptions import MovieNotFound
-from services.freshness import Answer, Freshness, Health
+from services.freshness import Answer, Freshness, Health, Policy
 from services.ghibli import GhibliClient
-from services.snapshots import DatabaseStore, NoSharedStore, RedisStore
+from services.refresher import Refresher
+from services.sharing import ProcessStore, RedisStore, SharedStore
+from services.snapshots import DatabaseStore
 
 
 class MovieService:
-    def __init__(self, freshness: Freshness) -> None:
-        self._freshness = freshness
+    def __init__(self, refresher: Refresher) -> None:
+        self._refresher = refresher
 
     def list(self) -> Answer:
         """The answer that holds every movie; MoviesUnavailable if there is none."""
-        return self._freshness.answer()
+        return self._refresher.answer()
 
     def get(self, movie_id: str) -> tuple[Movie, Answer]:
         """One movie of that answer, by its id in upper or lower case; else MovieNotFound."""
-        answer = self._freshness.answer()
+        answer = self._refresher.answer()
         try:
             return answer.snapshot.by_id[movie_id.lower()], answer
         except KeyError:
             raise MovieNotFound(movie_id) from None
 
     def health(self) -> Health:
-        return self._freshness.health()
+        return self._refresher.freshness.health()
+
+    def close(self) -> None:
+        self._refresher.close()
 
 
 @cache
 def movie_service() -> MovieService:
     """The service of this process, put together from the settings."""
-    freshness = Freshness(
-        GhibliClient(settings.GHIBLI_API_BASE_URL),
-        RedisStore() if settings.REDIS_URL else NoSharedStore(),
-        DatabaseStore(),
-        ttl=settings.CACHE_TTL,
-        stale_if_error=settings.STALE_IF_ERROR,
+    policy = Policy(settings.CACHE_TTL, settings.REFRESH_AHEAD, settings.STALE_IF_ERROR)
+    store: SharedStore = (
+        RedisStore(remember=policy.stale_if_error) if settings.REDIS_URL else ProcessStore()
     )
-    return MovieService(freshness)
+    database = DatabaseStore(history=settings.SNAPSHOT_HISTORY)
+    client = GhibliClient(settings.GHIBLI_API_BASE_URL)
+    return MovieService(Refresher(Freshness(store, database, policy), client, store, database))

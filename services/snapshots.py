@@ -1,33 +1,26 @@
-"""A snapshot of the movies, and where it is kept: process, Redis, database.
+"""A snapshot of the movies, the envelope it travels in, and the database that keeps it.
 
-The only place that talks to Redis and the database. What comes out of them is checked like what
-comes from the Ghibli API: a wrong version, a wrong digest or a wrong shape is a miss.
+What comes out of Redis or the database is checked like what comes from the Ghibli API: a wrong
+version, a wrong digest or a wrong shape is a miss.
 """
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import Protocol
 
 import msgspec
 import structlog
-from django.db import DatabaseError
-from django_redis import get_redis_connection
-from redis.exceptions import RedisError
+from django.db import DatabaseError, connections
+from django.db.models import QuerySet
 
+from services import telemetry
 from services.catalogue import Movie
 from services.models import KeptSnapshot
 
 log = structlog.get_logger(__name__)
 
 VERSION = "totoro-1"
-# A snapshot of the real data has 19 KB; more than this was not written by us.
-ENVELOPE_LIMIT = 8 * 1024 * 1024
-# After a failed command Redis is left alone for this long, so that it slows down one request in two
-# seconds at the most.
-REDIS_LATCH = 2.0
 
 _movies = msgspec.json.Decoder(tuple[Movie, ...])
 
@@ -58,20 +51,23 @@ class BadEnvelope(ValueError):
     """Bytes that are not a snapshot of ours."""
 
 
-def pack(snapshot: Snapshot) -> bytes:
-    """One line of version, digest of all the rest, and timestamp; then the movies as JSON."""
-    rest = snapshot.timestamp.isoformat().encode() + b"\n" + snapshot.body
+def pack(snapshot: Snapshot, fence: int) -> bytes:
+    """A line with version, digest of all that follows, fence (20 digits) and timestamp; then the
+    movies as JSON. Redis reads the fence, too."""
+    rest = f"{fence:020} {snapshot.timestamp.isoformat(timespec='microseconds')}\n".encode()
+    rest += snapshot.body
     return f"{VERSION} {sha256(rest).hexdigest()} ".encode() + rest
 
 
-def unpack(envelope: bytes) -> Snapshot:
-    """The snapshot that `pack` wrote; BadEnvelope for anything else."""
+def unpack(envelope: bytes) -> tuple[Snapshot, int]:
+    """The snapshot and the fence that `pack` was given; BadEnvelope for anything else."""
     try:
         version, digest, rest = envelope.split(b" ", 2)
-        timestamp, _, body = rest.partition(b"\n")
         if version.decode() != VERSION or sha256(rest).hexdigest() != digest.decode():
             raise BadEnvelope("another version, or damaged")
-        return _snapshot(timestamp.decode(), body)
+        head, _, body = rest.partition(b"\n")
+        fence, timestamp = head.decode().split(" ")
+        return _snapshot(timestamp, body), int(fence)
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadEnvelope(str(error)) from error
 
@@ -84,111 +80,73 @@ def _snapshot(timestamp: str, body: bytes | str) -> Snapshot:
     return Snapshot(moment, movies)
 
 
-class SharedStore(Protocol):
-    """Where the replicas of Totoro share the current snapshot."""
+class DatabaseStore:
+    """The last-known-good snapshots, one row for each time that the data changed.
 
-    def get(self) -> Snapshot | None: ...
-    def put(self, snapshot: Snapshot, seconds: float) -> None: ...
-    def is_well(self) -> bool: ...
-
-
-class NoSharedStore:
-    """A process on its own: what it holds itself is all there is."""
-
-    def get(self) -> Snapshot | None:
-        return None
-
-    def put(self, snapshot: Snapshot, seconds: float) -> None:
-        pass
-
-    def is_well(self) -> bool:
-        return True
-
-
-class RedisStore:
-    """The current snapshot in Redis, through django-redis' connection pool.
-
-    Its own envelope instead of a cache value: that would be decoded before it could be checked.
+    Called outside of requests. `history`: how many rows to keep; `using`: Django's name for the
+    database.
     """
 
-    KEY = "totoro:{movies}:fresh"
-
-    def __init__(self) -> None:
-        self._redis = get_redis_connection("default")
-        self._latched_until = 0.0
-
-    def get(self) -> Snapshot | None:
-        if time.monotonic() < self._latched_until:
-            return None
-        try:
-            # GETRANGE bounds what a foreign value can make us read.
-            envelope = self._redis.getrange(self.KEY, 0, ENVELOPE_LIMIT)
-            return unpack(envelope) if envelope else None
-        except RedisError as error:
-            self._trouble("get", error)
-        except BadEnvelope as error:
-            log.warning("redis_value_refused", error=str(error))
-        return None
-
-    def put(self, snapshot: Snapshot, seconds: float) -> None:
-        if time.monotonic() < self._latched_until or seconds <= 0:
-            return
-        try:
-            self._redis.set(self.KEY, pack(snapshot), px=int(seconds * 1000))
-        except RedisError as error:
-            self._trouble("set", error)
-
-    def is_well(self) -> bool:
-        try:
-            return bool(self._redis.ping())
-        except RedisError:
-            return False
-
-    def _trouble(self, command: str, error: RedisError) -> None:
-        self._latched_until = time.monotonic() + REDIS_LATCH
-        log.warning("redis_failed", command=command, error=type(error).__name__)
-
-
-class DatabaseStore:
-    """The last-known-good snapshots, one row for each time that the data changed."""
+    def __init__(self, *, history: int = 100, using: str = "default") -> None:
+        self._history, self._using = history, using
 
     def newest(self) -> Snapshot | None:
+        """The newest readable row; None without one, or without the database."""
         try:
-            for row in KeptSnapshot.objects.all()[:3]:
+            for row in self._rows()[:3]:
                 try:
                     return _snapshot(row.timestamp.isoformat(), row.body)
                 except (ValueError, msgspec.MsgspecError) as error:
                     log.warning("database_row_refused", row=row.pk, error=str(error))
         except DatabaseError as error:
-            log.warning("database_failed", action="read", error=type(error).__name__)
+            self._trouble("read", error)
         return None
 
     def keep(self, snapshot: Snapshot) -> None:
+        """One row if the data changed; else the newest row's timestamp moves on."""
         try:
-            newest = KeptSnapshot.objects.first()
+            newest = self._rows().first()
+            if newest and newest.timestamp >= snapshot.timestamp:
+                return
             if newest and newest.digest == snapshot.digest:
-                later = KeptSnapshot.objects.filter(pk=newest.pk, timestamp__lt=snapshot.timestamp)
-                later.update(timestamp=snapshot.timestamp)
-            elif not newest or newest.timestamp < snapshot.timestamp:
+                self._rows().filter(pk=newest.pk).update(timestamp=snapshot.timestamp)
+            else:
                 self._insert(snapshot)
+                self.prune(self._history)
         except DatabaseError as error:
-            log.warning("database_failed", action="write", error=type(error).__name__)
+            self._trouble("write", error)
 
     def keep_oldest(self, snapshot: Snapshot) -> bool:
         """Keep it unless there is anything already; says which. Raises DatabaseError."""
-        if KeptSnapshot.objects.exists():
+        if self._rows().exists():
             return False
         self._insert(snapshot)
         return True
 
-    def _insert(self, snapshot: Snapshot) -> None:
-        KeptSnapshot.objects.create(
-            timestamp=snapshot.timestamp, digest=snapshot.digest, body=snapshot.body.decode()
-        )
+    def prune(self, keep: int) -> int:
+        """Delete all but the newest `keep` rows; gives how many. Raises DatabaseError."""
+        too_old = list(self._rows().values_list("pk", flat=True)[keep:])
+        return self._rows().filter(pk__in=too_old).delete()[0] if too_old else 0
 
     def is_well(self) -> bool:
         try:
-            KeptSnapshot.objects.exists()
+            self._rows().exists()
         except DatabaseError:
             return False
         return True
+
+    def close(self) -> None:
+        """Give back this thread's connection: it is needed once a minute at the most."""
+        connections[self._using].close()
+
+    def _rows(self) -> QuerySet[KeptSnapshot]:
+        return KeptSnapshot.objects.using(self._using)
+
+    def _insert(self, snapshot: Snapshot) -> None:
+        self._rows().create(
+            timestamp=snapshot.timestamp, digest=snapshot.digest, body=snapshot.body.decode()
+        )
+
+    def _trouble(self, action: str, error: DatabaseError) -> None:
+        log.warning("database_failed", action=action, error=type(error).__name__)
+        telemetry.database_troubles.labels(action).inc()

@@ -13,8 +13,13 @@ from upstream import StandIn
 @pytest.fixture(autouse=True)
 def _new_service() -> Iterator[None]:
     """Each test meets a process that has just started."""
-    movie_service.cache_clear()
     yield
+    restart_service()
+
+
+def restart_service() -> None:
+    if movie_service.cache_info().currsize:
+        movie_service().close()
     movie_service.cache_clear()
 
 

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from drf_yasg import openapi
 from drf_yasg.views import get_schema_view
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -38,9 +38,14 @@ class FormatParameter(DefaultContentNegotiation):
     settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # all it reads
 
 
-class SchemaView(get_schema_view(INFO, public=True)):  # type: ignore[misc]  # drf-yasg has no types
+# Without a URL the document names no host and no scheme, so it is right behind any proxy.
+class SchemaView(get_schema_view(INFO, url="", public=True)):  # type: ignore[misc]  # no types
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        """As elsewhere; the pages' renderers cannot show it."""
+        return JsonResponse({"methods": self.allowed_methods})
 
     def finalize_response(
         self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any

@@ -29,6 +29,7 @@ PROBLEMS: dict[type[BaseException], Problem] = {
     Http404: Problem("not-found", 404, "Not found", "There is nothing at this address."),
     PermissionDenied: Problem("forbidden", 403, "Forbidden", "This is not allowed."),
     SuspiciousOperation: Problem("bad-request", 400, "Bad request", "This request is malformed."),
+    drf.PermissionDenied: Problem("forbidden", 403, "Forbidden"),
     drf.NotFound: Problem("not-found", 404, "Not found", "There is nothing at this address."),
     drf.MethodNotAllowed: Problem("method-not-allowed", 405, "Method not allowed"),
     drf.NotAcceptable: Problem("not-acceptable", 406, "Not acceptable"),
@@ -38,6 +39,8 @@ PROBLEMS: dict[type[BaseException], Problem] = {
     drf.ValidationError: Problem("bad-request", 400, "Bad request"),
     Exception: Problem("server-error", 500, "Server error", "Something went wrong in Totoro."),
 }
+
+URI_TOO_LONG = Problem("uri-too-long", 414, "URI too long", "This address is longer than any here.")
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
@@ -54,7 +57,7 @@ def problem_of(error: BaseException) -> Problem:
 
 def render(request: HttpRequest, problem: Problem, error: BaseException | None) -> HttpResponse:
     reason = str(getattr(error, "reason", "")).replace("_", "-")
-    detail = problem.detail or str(error)
+    detail = problem.detail or _text(getattr(error, "detail", error))
     response = JsonResponse(
         {
             "type": f"/problems/{problem.name.format(reason=reason)}/",
@@ -74,6 +77,15 @@ def render(request: HttpRequest, problem: Problem, error: BaseException | None) 
     if wait is not None:
         response["Retry-After"] = str(max(1, math.ceil(wait)))
     return response
+
+
+def _text(detail: object) -> str:
+    """DRF keeps messages in lists, and those of parameters in a dict."""
+    if isinstance(detail, dict):
+        return " ".join(f"{name}: {_text(told)}" for name, told in detail.items())
+    if isinstance(detail, list):
+        return " ".join(map(_text, detail))
+    return str(detail)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -5,6 +5,7 @@ libraries that use `logging` come out in the same form.
 """
 
 import logging.config
+import sys
 from typing import Any
 
 import structlog
@@ -18,11 +19,11 @@ SHARED: list[structlog.typing.Processor] = [
 
 
 def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
-    """What `logging.config.dictConfig` takes; granian's own records are included."""
+    """What `logging.config.dictConfig` takes."""
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return {
@@ -38,7 +39,8 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder()],
+                # Of Django's extras; another is the request, whose query may be personal.
+                "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])],
                 "processors": [remove_meta, *render],
             }
         },
@@ -58,6 +60,7 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
 
 def configure_logging(level: str, *, pretty: bool) -> None:
     logging.config.dictConfig(logging_config(level, pretty=pretty))
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

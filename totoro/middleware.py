@@ -7,6 +7,8 @@ import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from totoro.errors import URI_TOO_LONG, render
+
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -53,3 +55,38 @@ class ContentSecurityPolicyMiddleware:
         response = self._get_response(request)
         response.headers.setdefault("Content-Security-Policy", STRICT_POLICY)
         return response
+
+
+class AnyOriginMiddleware:
+    """Around django-cors-headers: when any origin is allowed, every response says so.
+
+    Its own answers differ with the Origin, so that caches in front would have to keep one for each.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        if settings.CORS_ALLOW_ALL_ORIGINS:
+            response["Access-Control-Allow-Origin"] = "*"
+            response["Access-Control-Expose-Headers"] = ", ".join(settings.CORS_EXPOSE_HEADERS)
+            names = [name.strip() for name in response.get("Vary", "").split(",")]
+            response["Vary"] = ", ".join(name for name in names if name.lower() != "origin")
+            if not response["Vary"]:
+                del response["Vary"]
+        return response
+
+
+class AddressLengthMiddleware:
+    """414 for an address that can only be a mistake or an attack (RFC 9110, section 4.1)."""
+
+    LONGEST = 8000
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if len(request.get_full_path()) > self.LONGEST:
+            return render(request, URI_TOO_LONG, None)
+        return self._get_response(request)

@@ -1,5 +1,7 @@
 """Sentry: on when there is a DSN, and never told anything personal."""
 
+from urllib.parse import urlsplit
+
 import sentry_sdk
 from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.integrations.logging import ignore_logger
@@ -20,18 +22,20 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         trace_propagation_targets=[],
         integrations=[DjangoIntegration()],
         before_send=without_personal_data,
-        server_name="",
+        # Else the SDK counts requests and reports the counts, errors or not.
+        auto_session_tracking=False,
     )
     ignore_logger("django.security.DisallowedHost")
 
 
 def without_personal_data(event: Event, hint: Hint) -> Event:
-    """The event less who asked: of the request, only method and path stay."""
+    """The event less who asked and where: of the request, only method and path stay."""
     request = event.get("request", {})
     event["request"] = {
         "method": request.get("method"),
-        "url": str(request.get("url", "")).partition("?")[0],
+        "url": urlsplit(str(request.get("url", ""))).path,
     }
     event.pop("user", None)
     event.pop("breadcrumbs", None)
+    event.pop("server_name", None)
     return event

@@ -4,15 +4,17 @@
 when the process starts: a bad value stops it with a message that names the variable and the value.
 """
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import dj_database_url
 from configurations import Configuration
+from configurations.utils import uppercase_attributes
 from configurations.values import Value
 from corsheaders.defaults import default_headers
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
 from totoro import parse
@@ -22,9 +24,8 @@ from totoro.reporting import start_sentry
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
-
-# What stands in .env.template; `make create-env-vars-from-template` puts a random key in its place.
-TEMPLATE_SECRET = "filled-in-by-make"  # noqa: S105 (the one value that is never accepted)
+# The default of a variable that must be set: unset is as wrong as empty.
+REQUIRED = object()
 
 
 class Variable(Value):  # type: ignore[misc]  # django-configurations has no types
@@ -38,16 +39,29 @@ class Variable(Value):  # type: ignore[misc]  # django-configurations has no typ
         super().__init__(default, environ_name=name, environ_prefix=None)
         self.parse, self.secret = to, secret
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.variable: str = self.full_environ_name(name)
+
     def setup(self, name: str) -> Any:
-        self.variable = self.full_environ_name(name)
-        return super().setup(name)
+        value = super().setup(name)
+        return self.to_python("") if value is REQUIRED else value
 
     def to_python(self, value: str) -> object:
         try:
-            return self.parse(value)
+            return self.parse(value.strip())
         except ValueError as error:
-            shown = "(not shown)" if self.secret else repr(value)
-            raise ImproperlyConfigured(f"{self.variable} = {shown}: {error}") from error
+            # What holds an @ may be a URL with a password.
+            hidden = value and (self.secret or "@" in value)
+            shown = "(not shown)" if hidden else repr(value)
+            stop(f"{self.variable} = {shown}: {error}")
+
+
+def stop(why: str) -> NoReturn:
+    """End the process with one line.
+
+    Not ImproperlyConfigured, as Django goes on without settings when it meets that one.
+    """
+    sys.exit(f"totoro: {why}")
 
 
 def env(
@@ -73,12 +87,14 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     # Errors look the same everywhere: Django's HTML debug pages stay off in Dev too.
     DEBUG = False
-    SECRET_KEY = env(None, str, name="DJANGO_SECRET_KEY", secret=True)
-    ALLOWED_HOSTS = env(["127.0.0.1", "localhost", "[::1]"], parse.names)
+    SECRET_KEY = env(REQUIRED, parse.secret_key, name="DJANGO_SECRET_KEY", secret=True)
+    ALLOWED_HOSTS = env(["127.0.0.1", "localhost", "[::1]"], parse.hosts)
 
     GHIBLI_API_BASE_URL = env("https://ghibliapi.vercel.app/", parse.upstream_url)
     CACHE_TTL = env(60, parse.integer(1, 86_400))
+    REFRESH_AHEAD = env(10, parse.integer(0, 86_400))
     STALE_IF_ERROR = env(86_400, parse.integer(0, 3_153_600_000))
+    SNAPSHOT_HISTORY = env(100, parse.integer(1, 1_000_000))
     REDIS_URL = env("", parse.redis_url, secret=True)
     DATABASE_URL = env("", parse.database_url, secret=True)
     ORIGINS = env(["*"], parse.origins, name="CORS_ALLOWED_ORIGINS")
@@ -101,9 +117,11 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ]
     MIDDLEWARE = [
         "totoro.middleware.RequestIDMiddleware",
-        "corsheaders.middleware.CorsMiddleware",
         "django.middleware.security.SecurityMiddleware",
         "totoro.middleware.ContentSecurityPolicyMiddleware",
+        "totoro.middleware.AnyOriginMiddleware",
+        "corsheaders.middleware.CorsMiddleware",
+        "totoro.middleware.AddressLengthMiddleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "django.middleware.common.CommonMiddleware",
     ]
@@ -202,7 +220,13 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
                     # One command of a hung Redis costs a request at most the sum of the two.
                     "SOCKET_CONNECT_TIMEOUT": 0.1,
                     "SOCKET_TIMEOUT": 0.2,
-                    "CONNECTION_POOL_KWARGS": {"max_connections": 64},
+                    # No greetings beyond AUTH: each would cost a slow Redis a round trip more.
+                    "CONNECTION_POOL_KWARGS": {
+                        "max_connections": 64,
+                        "protocol": 2,
+                        "lib_name": None,
+                        "lib_version": None,
+                    },
                 },
             }
         }
@@ -219,22 +243,15 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
 
 class Production(Base):
-    """The default: safe, and refuses to start without a secret key of its own."""
-
-    @classmethod
-    def setup(cls) -> None:
-        super().setup()
-        if not cls.SECRET_KEY or cls.SECRET_KEY == TEMPLATE_SECRET:
-            raise ImproperlyConfigured(
-                "DJANGO_SECRET_KEY = (none, or the template's): Production needs a secret key of"
-                " its own; `make create-env-vars-from-template` makes one"
-            )
+    """The default: safe, and starts only with a secret key of its own."""
 
 
 class Dev(Base):
     """`make run`: pretty logs, django-extensions, and the debug toolbar on HTML pages."""
 
-    SECRET_KEY = env(get_random_secret_key(), str, name="DJANGO_SECRET_KEY", secret=True)
+    SECRET_KEY = env(
+        get_random_secret_key(), parse.secret_key, name="DJANGO_SECRET_KEY", secret=True
+    )
     # The bundled catalogue is as old as its file; a developer without the Ghibli API wants it still.
     STALE_IF_ERROR = env(3_153_600_000, parse.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = env("development", str)
@@ -250,13 +267,12 @@ class Dev(Base):
 
 
 class Test(Base):
-    """What pytest runs: nothing in it reaches beyond the machine."""
+    """What pytest runs: nothing in it reaches beyond the machine, nor listens to the shell."""
 
     SECRET_KEY = get_random_secret_key()
     # A closed port: a test that forgets to start its own upstream fails at once.
-    GHIBLI_API_BASE_URL = env("http://127.0.0.1:9/", parse.upstream_url)
+    GHIBLI_API_BASE_URL = "http://127.0.0.1:9/"
     ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
-    LOG_LEVEL = "INFO"
 
     @property
     def DATABASES(self) -> dict[str, Any]:
@@ -265,3 +281,16 @@ class Test(Base):
             "default": database("sqlite://:memory:"),
             "postgres": database("postgresql://postgres@127.0.0.1:9/totoro"),
         }
+
+    @classmethod
+    def pre_setup(cls) -> None:
+        super().pre_setup()
+        for value in uppercase_attributes(cls).values():
+            if isinstance(value, Variable):
+                value.environ = False
+
+
+CONFIGURATIONS = ("Dev", "Test", "Production")
+if os.environ["DJANGO_CONFIGURATION"] not in CONFIGURATIONS:
+    chosen = os.environ["DJANGO_CONFIGURATION"]
+    stop(f"DJANGO_CONFIGURATION = {chosen!r}: must be one of {', '.join(CONFIGURATIONS)}")

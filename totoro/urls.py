@@ -19,6 +19,5 @@ urlpatterns = [
 ]
 
 if "debug_toolbar" in settings.INSTALLED_APPS:
-    from debug_toolbar.toolbar import debug_toolbar_urls
-
-    urlpatterns += debug_toolbar_urls()
+    # Not debug_toolbar_urls(), which has none without DEBUG.
+    urlpatterns += [path("__debug__/", include("debug_toolbar.urls"))]

@@ -10,8 +10,8 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from services import bundled
-from services.movies import movie_service
 from services.snapshots import DatabaseStore
+from tests.conftest import restart_service
 from upstream import StandIn
 
 CASTLE = "2baf70d1-42bb-4437-b551-e5fed5a87abe"
@@ -21,7 +21,8 @@ MOVIE_KEYS = (
 ).split()
 PERSON_KEYS = "id name gender age eye_color hair_color films species url".split()
 
-pytestmark = pytest.mark.django_db
+# Flights write from a thread of their own, which a transaction around the test would not see.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
@@ -201,7 +202,7 @@ def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
 def test_poison_is_never_served_nor_kept(
     films: list[Any], reason: str, api: Client, upstream: StandIn
 ) -> None:
-    upstream.data["films"] = films
+    upstream.data = {**upstream.data, "films": films}
 
     assert api.get("/movies/").json()["type"] == f"/problems/upstream-{reason}/"
     assert DatabaseStore().newest() is None
@@ -224,7 +225,7 @@ def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
     assert api.get("/movies/").status_code == 503
 
     upstream.switches.status = None
-    movie_service.cache_clear()
+    restart_service()
 
     assert api.get("/movies/").status_code == 200
 

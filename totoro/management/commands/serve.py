@@ -1,12 +1,13 @@
+import socket
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from granian import Granian
 from granian.constants import Interfaces
+from granian.log import LogLevels
 
-from totoro.logs import logging_config
-
+ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
 # Threads cost memory only while they wait, and a request waits only for the first flight after an
 # idle minute.
 BLOCKING_THREADS = 64
@@ -17,9 +18,14 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # granian would share the port with whoever has it, and each would get half of the requests.
+        try:
+            socket.create_server((ADDRESS, settings.PORT)).close()
+        except OSError as error:
+            raise CommandError(f"PORT = {settings.PORT}: {error.strerror}") from error
         server = Granian(
             "totoro.wsgi:application",
-            address="0.0.0.0",  # noqa: S104 (a service for others)
+            address=ADDRESS,
             port=settings.PORT,
             interface=Interfaces.WSGI,
             workers=settings.WEB_CONCURRENCY,
@@ -27,6 +33,8 @@ class Command(BaseCommand):
             respawn_failed_workers=True,
             workers_kill_timeout=30,
             websockets=False,
-            log_dictconfig=logging_config(settings.LOG_LEVEL, pretty=settings.LOGS_PRETTY),
+            log_level=LogLevels(settings.LOG_LEVEL.lower()),
+            # Nothing but that level: the settings have set up logging, for granian's lines too.
+            log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
         )
         server.serve()

@@ -1,0 +1,144 @@
+"""The thread that flies: one in each process, started by the first request that needs it."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.util import Finalize
+
+import structlog
+
+from services import telemetry
+from services.clock import Clock
+from services.exceptions import UpstreamError
+from services.freshness import Answer, Freshness
+from services.ghibli import GhibliClient
+from services.sharing import HEARTBEAT, Lease, Refusal, SharedStore
+from services.snapshots import DatabaseStore
+
+log = structlog.get_logger(__name__)
+
+# How often a worker looks whether another's flight has landed (seconds).
+POLL = 0.2
+POLL_WHILE_WAITED_FOR = 0.02
+# At the end a flight is cut off; its thread then has nothing to wait for.
+JOIN = 2.0
+
+
+class Refresher:
+    """Answers requests from a Freshness, and flies for it."""
+
+    def __init__(
+        self,
+        freshness: Freshness,
+        client: GhibliClient,
+        store: SharedStore,
+        database: DatabaseStore,
+        clock: Clock | None = None,
+    ) -> None:
+        self.freshness = freshness
+        self._client, self._store, self._database = client, store, database
+        self._clock = clock or Clock()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._over = threading.Event()
+        # Workers of granian are children of multiprocessing, which knows no atexit.
+        Finalize(self, self.close, exitpriority=10)
+
+    def answer(self) -> Answer:
+        """The current answer; MoviesUnavailable if there is none."""
+        answer = self.freshness.hit()
+        if answer:
+            if self.freshness.wants(answer):
+                self._wake()
+        else:
+            answer = self.freshness.stale(self._wake) or self.freshness.wait(self._wake)
+        return answer
+
+    def close(self) -> None:
+        """Cut off the flight under way, give its lease back, end the thread."""
+        self._over.set()
+        self._woken.set()
+        self._client.close()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(JOIN)
+
+    def _wake(self) -> None:
+        self._woken.set()
+        with self._lock:
+            # A thread does not survive a fork: the child sees that it is not alive.
+            if not self._over.is_set() and not (self._thread and self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._woken.clear()
+            self._woken.wait(self._turn())
+
+    def _turn(self) -> float | None:
+        """Do what is due; gives the seconds until something may be due again, None for never."""
+        due = self.freshness.due()
+        if due is None or due > 0:
+            return due
+        granted = self.freshness.take_off()
+        if isinstance(granted, Lease):
+            self._fly(granted)
+        elif granted is Refusal.FRESH:
+            return 0
+        elif granted:
+            return POLL_WHILE_WAITED_FOR if self.freshness.is_waited_for else POLL
+        return self.freshness.due()
+
+    def _fly(self, lease: Lease) -> None:
+        took_off = self._clock.boot()
+        try:
+            with self._heartbeat(lease):
+                fetched = self._client.fetch()
+            snapshot = self.freshness.land(lease, fetched, took_off)
+        except UpstreamError as error:
+            self._fail(lease, error, self._clock.boot() - took_off)
+            return
+        seconds = self._clock.boot() - took_off
+        outcome = "landed" if snapshot else "late"
+        telemetry.flights.labels(outcome, "").inc()
+        telemetry.flight_seconds.labels(outcome).observe(seconds)
+        log.info(f"flight_{outcome}", fence=lease.fence, seconds=round(seconds, 3))
+        if snapshot:
+            self._database.keep(snapshot)
+            self._database.close()
+
+    def _fail(self, lease: Lease, error: UpstreamError, seconds: float) -> None:
+        if self._over.is_set():  # cut off by close(), which is nobody's failure
+            self._store.release(lease)
+            return
+        cool_down = self.freshness.crash(lease, error, random.uniform(-1, 1))  # noqa: S311 (spread)
+        self._database.close()
+        telemetry.flights.labels("failed", error.reason).inc()
+        telemetry.flight_seconds.labels("failed").observe(seconds)
+        log.warning(
+            "flight_failed",
+            reason=error.reason,
+            detail=str(error),
+            failures=cool_down.failures,
+            cool_down=round(cool_down.left, 3),
+            seconds=round(seconds, 3),
+        )
+
+    @contextmanager
+    def _heartbeat(self, lease: Lease) -> Iterator[None]:
+        """Keep the lease while the block lasts."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT):
+                if not self._store.renew(lease):
+                    log.warning("lease_lost", fence=lease.fence)
+                    return
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()

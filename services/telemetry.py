@@ -1,0 +1,28 @@
+"""What operators can count: Prometheus metrics of the services.
+
+`serve` gives its workers a common folder for them (PROMETHEUS_MULTIPROC_DIR), so that a scrape of any
+worker tells of all, of those that have ended too.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+flights = Counter("totoro_flights", "Flights that ended.", ["outcome", "reason"])
+flight_seconds = Histogram(
+    "totoro_flight_seconds",
+    "How long flights took.",
+    ["outcome"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20),
+)
+snapshot_timestamp = Gauge(
+    "totoro_snapshot_timestamp_seconds",
+    "When the Ghibli API was asked for the newest data (Unix time).",
+    multiprocess_mode="max",
+)
+leases = Counter("totoro_leases", "Asked for the right to fly.", ["outcome"])
+fence = Gauge("totoro_fence", "The newest flight's fence.", multiprocess_mode="max")
+publications = Counter("totoro_publications", "Answers handed to the other workers.", ["outcome"])
+mended = Counter("totoro_mended", "Defects of the Ghibli API's data that were mended.", ["defect"])
+redis_troubles = Counter("totoro_redis_troubles", "Redis failed or was slow.", ["command"])
+redis_refused = Counter("totoro_redis_values_refused", "Values in Redis that are not ours.")
+database_troubles = Counter("totoro_database_troubles", "The database failed.", ["action"])
+answers = Counter("totoro_answers", "Answers by how they were come by.", ["source"])

@@ -1,0 +1,154 @@
+"""The rooms of the code: lines further down import only lines further up."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+
+CODE = [
+    file.relative_to(ROOT)
+    for room in ("services", "movies", "totoro", "upstream")
+    for file in sorted((ROOT / room).rglob("*.py"))
+] + [Path("manage.py")]
+
+# From the ground up.
+SERVICES = [
+    "exceptions",
+    "clock",
+    "telemetry",
+    "bundled",
+    "catalogue",
+    "ghibli",
+    "models",
+    "snapshots",
+    "sharing",
+    "freshness",
+    "refresher",
+    "movies",
+]
+# Django finds these by their names, and nothing imports them.
+FOUND_BY_NAME = {"apps", "management", "migrations"}
+
+FORBIDDEN = {
+    "services": {"rest_framework", "drf_yasg", "django.http", "movies", "totoro"},
+    "movies": {"totoro"},
+    "totoro": set(),
+    "upstream": {"django", "rest_framework", "movies", "totoro"},
+}
+
+ONLY_IN = {
+    "requests": ["services/ghibli.py"],
+    "redis": ["services/sharing.py"],
+    "django_redis": ["services/sharing.py"],
+    "django.core.cache": [],
+    "django.db": ["services/snapshots.py", "services/models.py", "services/migrations/", "services/management/"],
+    "configurations": ["totoro/settings.py", "totoro/wsgi.py", "totoro/mypy_plugin.py", "manage.py"],
+    "sentry_sdk": ["totoro/reporting.py", "totoro/parse.py"],
+    "tests": [],
+    # What reads these runs what it reads.
+    "pickle": [],
+    "marshal": [],
+    "shelve": [],
+}  # fmt: skip
+READS_THE_ENVIRONMENT = ["totoro/__init__.py", "totoro/settings.py", "totoro/mypy_plugin.py"]
+
+every_file = pytest.mark.parametrize("file", CODE, ids=str)
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse((ROOT / file).read_text("utf-8"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Full names: `from services import bundled` is services.bundled."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative imports hide which room they lead to"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_of(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
+
+
+@every_file
+def test_a_room_imports_only_rooms_further_up(file: Path) -> None:
+    forbidden = FORBIDDEN.get(file.parts[0], set())
+
+    assert [n for n in imports(file) for package in forbidden if is_of(n, package)] == []
+
+
+def test_the_stand_in_knows_of_the_services_only_the_bundled_catalogue() -> None:
+    names = {name for file in CODE if file.parts[0] == "upstream" for name in imports(file)}
+
+    assert {name for name in names if is_of(name, "services")} == {"services.bundled"}
+
+
+def test_every_service_has_its_place() -> None:
+    services = {file.parts[1].removesuffix(".py") for file in CODE if file.parts[0] == "services"}
+
+    assert services - FOUND_BY_NAME == {*SERVICES, "__init__"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_only_services_further_up(service: str) -> None:
+    below = {*SERVICES[SERVICES.index(service) :], *FOUND_BY_NAME} - {service}
+    files = [
+        f for f in CODE if f.parts[0] == "services" and f.parts[1] in (service, f"{service}.py")
+    ]
+
+    assert files
+    names = [name for file in files for name in imports(file)]
+    assert [n for n in names for other in below if is_of(n, f"services.{other}")] == []
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_package_of_one_purpose_is_imported_where_that_purpose_lies(package: str) -> None:
+    users = {file.as_posix() for file in CODE if any(is_of(n, package) for n in imports(file))}
+
+    places = ONLY_IN[package]
+    assert [user for user in users if not user.startswith(tuple(places))] == []
+    assert [place for place in places if not any(user.startswith(place) for user in users)] == []
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    readers = [
+        file.as_posix()
+        for file in CODE
+        if any(
+            isinstance(node, ast.Attribute | ast.alias)
+            and (node.attr if isinstance(node, ast.Attribute) else node.name)
+            in ("environ", "getenv", "environb")
+            for node in ast.walk(tree(file))
+        )
+    ]
+
+    assert sorted(readers) == sorted(READS_THE_ENVIRONMENT)
+
+
+@every_file
+def test_no_error_is_swallowed_without_knowing_which(file: Path) -> None:
+    handlers = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ExceptHandler)]
+
+    blind = [h.lineno for h in handlers if catches_all(h) and not hands_it_on(h)]
+    assert blind == []
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    caught = ast.walk(handler.type) if handler.type else ()
+    names = {node.id for node in caught if isinstance(node, ast.Name)}
+    return not names or bool(names & {"Exception", "BaseException"})
+
+
+def hands_it_on(handler: ast.ExceptHandler) -> bool:
+    """Raised again, or put where another thread waits for it."""
+    return any(
+        isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Attribute) and node.attr == "set_exception")
+        for node in ast.walk(handler)
+    )
