@@ -1,15 +1,11 @@
 # `make` prints what there is, from the comments behind the targets.
 
 PYTHON ?= python3
-PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 DEV := DJANGO_CONFIGURATION=$${DJANGO_CONFIGURATION:-Dev}
-# .env's PORT holds unless make is given one.
-COMPOSE := $(if $(filter file,$(origin PORT)),env -u PORT) docker compose
-
-export PORT
+COMPOSE := docker compose
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,7 +14,6 @@ help: ## This help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-36s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/dev staticfiles/.made ## Set everything up and serve on PORT (8000)
-	@mkdir -p var
 	@$(DEV) $(MANAGE) migrate --verbosity 0
 	@$(DEV) $(MANAGE) load_catalogue
 	@$(DEV) exec $(MANAGE) serve

@@ -13,18 +13,25 @@ class TimestampField(serializers.DateTimeField):
         return value.isoformat(timespec="microseconds")
 
 
+class Text(serializers.CharField):
+    """A string that is empty where the Ghibli API says nothing."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_blank=True, **options)
+
+
 class PersonSerializer(serializers.Serializer[Any]):
     id = serializers.CharField()
     name = serializers.CharField()
-    gender = serializers.CharField()
-    age = serializers.CharField(help_text="As the Ghibli API gives it, so not always a number.")
-    eye_color = serializers.CharField()
-    hair_color = serializers.CharField()
+    gender = Text()
+    age = Text(help_text="As the Ghibli API gives it, so not always a number.")
+    eye_color = Text()
+    hair_color = Text()
     films = serializers.ListField(
         child=serializers.CharField(), help_text="Links of the Ghibli API to the person's films."
     )
-    species = serializers.CharField(help_text="A link of the Ghibli API.")
-    url = serializers.CharField(help_text="A link of the Ghibli API; not unique.")
+    species = Text(help_text="A link of the Ghibli API.")
+    url = Text(help_text="A link of the Ghibli API; not unique.")
 
     class Meta:
         ref_name = "Person"
@@ -33,17 +40,17 @@ class PersonSerializer(serializers.Serializer[Any]):
 class MovieSerializer(serializers.Serializer[Any]):
     id = serializers.CharField()
     title = serializers.CharField()
-    original_title = serializers.CharField()
-    original_title_romanised = serializers.CharField()
-    description = serializers.CharField()
-    director = serializers.CharField()
-    producer = serializers.CharField()
-    release_date = serializers.CharField(help_text="The year, as a string.")
-    running_time = serializers.CharField(help_text="Minutes, as a string.")
-    rt_score = serializers.CharField(help_text="Rotten Tomatoes' score, 0 to 100, as a string.")
-    image = serializers.CharField()
-    movie_banner = serializers.CharField()
-    url = serializers.CharField(help_text="A link of the Ghibli API.")
+    original_title = Text()
+    original_title_romanised = Text()
+    description = Text()
+    director = Text()
+    producer = Text()
+    release_date = Text(help_text="The year, as a string.")
+    running_time = Text(help_text="Minutes, as a string.")
+    rt_score = Text(help_text="Rotten Tomatoes' score, 0 to 100, as a string.")
+    image = Text()
+    movie_banner = Text()
+    url = Text(help_text="A link of the Ghibli API.")
     people = PersonSerializer(many=True, help_text="Who appears in the movie; often nobody.")
 
     class Meta:
