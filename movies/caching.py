@@ -1,11 +1,27 @@
-"""What an answer says about its age: RFC 9111 (Cache-Control, Age), RFC 9211 (Cache-Status). Pure."""
+"""What a response says of its age, its validators and its encoding.
+
+Cache-Control and Age as in RFC 9111, Cache-Status as in RFC 9211, conditional requests as in
+RFC 9110, section 13.
+"""
 
 import math
 
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import get_conditional_response
+from django.utils.http import http_date
+from rest_framework.exceptions import APIException
+
+from movies.negotiation import prefers_gzip
+from movies.renditions import Rendition
 from services.freshness import Answer, Source
 
 
-def headers(answer: Answer) -> dict[str, str]:
+class PreconditionFailed(APIException):
+    status_code = 412
+    default_detail = "The answer is not the one that the request asks for."
+
+
+def freshness_headers(answer: Answer) -> dict[str, str]:
     if answer.source is Source.STALE:
         return {
             "Cache-Control": "no-cache",
@@ -19,3 +35,26 @@ def headers(answer: Answer) -> dict[str, str]:
         "Cache-Control": f"public, max-age={seconds}",
         "Cache-Status": f"totoro; {came_by}; ttl={seconds}",
     }
+
+
+def respond(
+    request: HttpRequest, answer: Answer, rendition: Rendition, content_type: str
+) -> HttpResponse:
+    """The rendition in the encoding that the client prefers, or 304 if it has that already."""
+    compressed = rendition.is_worth_compressing and prefers_gzip(
+        request.headers.get("Accept-Encoding", "")
+    )
+    full = HttpResponse(
+        rendition.compressed if compressed else rendition.body, content_type=content_type
+    )
+    etag, modified = rendition.etag(compressed=compressed), answer.snapshot.timestamp.timestamp()
+    full["ETag"], full["Last-Modified"] = etag, http_date(modified)
+    if compressed:
+        full["Content-Encoding"] = "gzip"
+    response = get_conditional_response(request, etag, int(modified), full) or full
+    if response.status_code == PreconditionFailed.status_code:
+        raise PreconditionFailed
+    response["Vary"] = "Accept, Accept-Encoding"
+    for name, value in freshness_headers(answer).items():
+        response[name] = value
+    return response

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SCHEMA = "schema"
     EMPTY = "empty"
     TORN = "torn"
+    SHRUNK = "shrunk"
     SLOW = "slow"
 
 

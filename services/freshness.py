@@ -21,6 +21,7 @@ from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.ghibli import Fetched
 from services.sharing import CoolDown, Lease, Refusal, SharedStore, Stored
+from services.shrinkage import Shrinkage
 from services.snapshots import DatabaseStore, Snapshot
 
 # The longest that a request waits for a flight (seconds), less than proxies wait for us.
@@ -102,15 +103,18 @@ class Health:
     age: float | None
 
 
-def seconds_left(life: float, timestamp: datetime, wall: datetime, stored_left: float) -> float:
+def seconds_left(
+    life: float, timestamp: datetime, wall: datetime, stored_left: float, took: float = 0.0
+) -> float:
     """What is left of an answer's life, by its timestamp and by whoever kept it.
 
     Both count the same seconds on different clocks. When they disagree one clock has been set, and
-    the earlier end is the safe one.
+    the earlier end is the safe one. `took`: how much later than `wall` the keeper may have looked;
+    a busy worker is slow to ask, and must not leave its answer before the others for that.
     """
     by_wall = life - (wall - timestamp).total_seconds()
-    left = by_wall if abs(by_wall - stored_left) <= AGREEMENT else min(by_wall, stored_left)
-    return min(left, life)
+    agree = -AGREEMENT <= by_wall - stored_left <= AGREEMENT + took
+    return min(by_wall if agree else min(by_wall, stored_left), life)
 
 
 def cool_down_seconds(failures: int, retry_after: float | None, jitter: float) -> float:
@@ -140,6 +144,7 @@ class Freshness:
         self._last: Held | None = None
         self._trouble: Trouble | None = None
         self._newest = 0
+        self._shrinkage = Shrinkage()
         # The answer that was last asked for, and whether anybody asked since the last failure: what
         # nobody asks for is not refreshed.
         self._wanted: Held | None = None
@@ -222,12 +227,16 @@ class Freshness:
         )
 
     def _stale(self, reason: Reason, now: float) -> Answer | None:
+        last = self._last_good(now)
+        return self._answer(last, now, Source.STALE, reason) if last else None
+
+    def _last_good(self, now: float) -> Held | None:
+        """The last answer, as long as it may be given in place of a fresh one."""
         last = self._last
-        if not last or now - last.born > self._policy.stale_if_error:
-            return None
-        return self._answer(last, now, Source.STALE, reason)
+        return last if last and now - last.born <= self._policy.stale_if_error else None
 
     def _answer(self, held: Held, now: float, source: Source, why: Reason | None = None) -> Answer:
+        telemetry.answers.labels(source).inc()
         ttl = (held.end if source is not Source.STALE else held.born + self._policy.ttl) - now
         return Answer(held.snapshot, source, now - held.born, ttl, held.end, why)
 
@@ -263,9 +272,10 @@ class Freshness:
         """Take over what the others share."""
         before, wall = self._clock.both()
         view = self._store.view()
+        took = self._clock.boot() - before
         with self.changed:
             for stored in view.answers:
-                self._adopt(stored, before, wall)
+                self._adopt(stored, before, wall, took)
             self._newest = max(self._newest, view.newest)
             cool_down = view.cool_down
             cools = cool_down is not None and not self._is_cooling(before)
@@ -280,7 +290,10 @@ class Freshness:
         `took_off`: the boot clock before the flight. UpstreamError for data that cannot be used.
         """
         merged = catalogue.build(fetched.films, fetched.people)
+        telemetry.mended.labels("duplicate").inc(merged.duplicates)
+        telemetry.mended.labels("unknown_film").inc(merged.unknown_films)
         snapshot = Snapshot(fetched.timestamp, merged.movies)
+        self._check_size(snapshot)
         now, wall = self._clock.both()
         left = seconds_left(
             self._policy.life, snapshot.timestamp, wall, self._policy.life - (now - took_off)
@@ -297,6 +310,15 @@ class Freshness:
             self._missed = False
             self.changed.notify_all()
         return snapshot
+
+    def _check_size(self, snapshot: Snapshot) -> None:
+        """UpstreamError if most films are gone from what could be given in its place."""
+        kept = self._kept()
+        with self.changed:
+            self._remember(kept)
+        now = self._clock.boot()
+        if last := self._last_good(now):
+            self._shrinkage.check(snapshot, last.snapshot, now)
 
     def crash(self, lease: Lease, error: UpstreamError, jitter: float) -> CoolDown:
         """Keep everybody from flying for a while, and tell those who wait."""
@@ -315,10 +337,10 @@ class Freshness:
             self._trouble, self._missed = Trouble(reason, until), False
             self.changed.notify_all()
 
-    def _adopt(self, stored: Stored, now: float, wall: datetime) -> None:
+    def _adopt(self, stored: Stored, now: float, wall: datetime, took: float = 0.0) -> None:
         """Hold an answer if it is newer than those that live; what is held keeps its end."""
         snapshot = stored.snapshot
-        left = seconds_left(self._policy.life, snapshot.timestamp, wall, stored.left)
+        left = seconds_left(self._policy.life, snapshot.timestamp, wall, stored.left, took)
         living = [held for held in self._held if held.end > now]
         if left <= 0 or any(held.fence >= stored.fence for held in living):
             return

@@ -78,6 +78,7 @@ class GhibliClient:
         session: requests.Session | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         deadline: float = FLIGHT_DEADLINE,
+        film_fields: Iterable[str] = FILM_FIELDS,
     ) -> None:
         self._session = session or make_session()
         self._now = now
@@ -85,7 +86,7 @@ class GhibliClient:
         self._resolver = _Resolver()
         self._flight: Flight | None = None
         self._urls = {
-            "films": f"{base_url}films?fields={','.join(FILM_FIELDS)}&limit={PAGE}",
+            "films": f"{base_url}films?fields={','.join(film_fields)}&limit={PAGE}",
             "people": f"{base_url}people?fields={','.join(PERSON_FIELDS)}&limit={PAGE}",
         }
         # name → (ETag, parsed): what a 304 stands for.

@@ -95,6 +95,7 @@ class Refresher:
         took_off = self._clock.boot()
         try:
             with self._heartbeat(lease):
+                took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
                 fetched = self._client.fetch()
             snapshot = self.freshness.land(lease, fetched, took_off)
         except UpstreamError as error:
@@ -107,7 +108,7 @@ class Refresher:
         log.info(f"flight_{outcome}", fence=lease.fence, seconds=round(seconds, 3))
         if snapshot:
             self._database.keep(snapshot)
-            self._database.close()
+        self._database.close()
 
     def _fail(self, lease: Lease, error: UpstreamError, seconds: float) -> None:
         if self._over.is_set():  # cut off by close(), which is nobody's failure
@@ -133,8 +134,9 @@ class Refresher:
 
         def beat() -> None:
             while not over.wait(HEARTBEAT):
-                if not self._store.renew(lease):
+                if not self._store.renew(lease) and not over.is_set():
                     log.warning("lease_lost", fence=lease.fence)
+                    telemetry.leases.labels("lost").inc()
                     return
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()

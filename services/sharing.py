@@ -42,9 +42,10 @@ FAILURES_REMEMBERED = 600.0
 GRACE = 1.0
 # A snapshot of the real data has 19 KB; more than this was not written by us.
 ENVELOPE_LIMIT = 8 * 1024 * 1024
-# After a command that failed or took longer than SLOW, Redis is left alone for LATCH seconds: with
-# the time-outs of the settings, 0.3 s in 2 s are the most that it can cost.
-SLOW = 0.1
+# After a command that failed, Redis is left alone for LATCH seconds: with the time-outs of the
+# settings, 0.3 s in 2 s are the most that it can cost. Only those time-outs tell that Redis is slow.
+# A command that took long by this process' own clock may have waited for the processor, and a busy
+# worker that leaves the others for that gives answers of its own.
 LATCH = 2.0
 
 T = TypeVar("T")
@@ -426,17 +427,13 @@ class RedisStore:
         return [pack(stored.snapshot, stored.fence), _milliseconds(stored.left + GRACE)]
 
     def _either(self, command: str, with_redis: Callable[[], T], in_process: Callable[[], T]) -> T:
-        started = self._clock.boot()
-        if started < self._latched_until:
+        if self._clock.boot() < self._latched_until:
             return in_process()
         try:
-            result = with_redis()
+            return with_redis()
         except RedisError as error:
             self._trouble(command, type(error).__name__)
             return in_process()
-        if self._clock.boot() - started > SLOW:
-            self._trouble(command, "slow")
-        return result
 
     def _trouble(self, command: str, error: str) -> None:
         self._latched_until = self._clock.boot() + LATCH

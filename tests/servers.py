@@ -1,5 +1,6 @@
 """Real servers for the tests, from wheels: no root, no services of the machine."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
@@ -183,18 +186,33 @@ class Totoro(Process):
         }
         if migrate:
             manage("migrate", "--verbosity", "0", environment=environment)
-        with self.log.open("w") as log:
-            super().__init__(
-                [sys.executable, "manage.py", "serve"],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+        super().__init__([sys.executable, "manage.py", "serve"], cwd=ROOT, env=environment)
 
     def start(self) -> None:
-        super().start()
+        with self.log.open("a") as log:
+            self._options |= {"stdout": log, "stderr": log}
+            super().start()
         wait_until(self._answers, what="Totoro answers")
+
+    def kill(self) -> None:
+        workers = self.workers
+        super().kill()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer, those that have ended left out."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        found = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        return [pid for pid in found if process_state(pid) != "Z"]
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Its log's lines with one of these events."""
+        lines = self.log.read_text().splitlines()
+        told = [json.loads(line) for line in lines if line.startswith("{")]
+        return [line for line in told if line["event"] in names]
 
     def get(self, path: str, **options: object) -> requests.Response:
         return requests.get(self.url + path, timeout=30, **options)  # type: ignore[arg-type]
@@ -206,6 +224,25 @@ class Totoro(Process):
             return self.get("/livez").ok
         except requests.ConnectionError:
             return False
+
+
+def process_state(pid: int) -> str:
+    """R, S, T (stopped), Z (ended, not yet buried)…; empty for none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def peers(pid: int) -> list[tuple[int, int]]:
+    """The open connections of a process on this machine: ports, its own and the other side's."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            inodes.add(os.readlink(descriptor))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[3] == "01" and f"socket:[{row[9]}]" in inodes]
+    return [(int(row[1][-4:], 16), int(row[2][-4:], 16)) for row in established]
 
 
 def clean_environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 
+from movies.caching import PreconditionFailed
 from services.exceptions import MovieNotFound, MoviesUnavailable
 
 
@@ -33,6 +34,7 @@ PROBLEMS: dict[type[BaseException], Problem] = {
     drf.NotFound: Problem("not-found", 404, "Not found", "There is nothing at this address."),
     drf.MethodNotAllowed: Problem("method-not-allowed", 405, "Method not allowed"),
     drf.NotAcceptable: Problem("not-acceptable", 406, "Not acceptable"),
+    PreconditionFailed: Problem("precondition-failed", 412, "Precondition failed"),
     drf.UnsupportedMediaType: Problem("unsupported-media-type", 415, "Unsupported media type"),
     drf.Throttled: Problem("too-many-requests", 429, "Too many requests"),
     drf.ParseError: Problem("bad-request", 400, "Bad request"),
@@ -56,7 +58,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def render(request: HttpRequest, problem: Problem, error: BaseException | None) -> HttpResponse:
-    reason = str(getattr(error, "reason", "")).replace("_", "-")
+    reason = str(getattr(error, "reason", "")).replace("_", "-").removeprefix("upstream-")
     detail = problem.detail or _text(getattr(error, "detail", error))
     response = JsonResponse(
         {

@@ -22,8 +22,6 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         trace_propagation_targets=[],
         integrations=[DjangoIntegration()],
         before_send=without_personal_data,
-        # Else the SDK counts requests and reports the counts, errors or not.
-        auto_session_tracking=False,
     )
     ignore_logger("django.security.DisallowedHost")
 
@@ -35,7 +33,6 @@ def without_personal_data(event: Event, hint: Hint) -> Event:
         "method": request.get("method"),
         "url": urlsplit(str(request.get("url", ""))).path,
     }
-    event.pop("user", None)
     event.pop("breadcrumbs", None)
     event.pop("server_name", None)
     return event

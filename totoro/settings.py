@@ -92,7 +92,8 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     GHIBLI_API_BASE_URL = env("https://ghibliapi.vercel.app/", parse.upstream_url)
     CACHE_TTL = env(60, parse.integer(1, 86_400))
-    REFRESH_AHEAD = env(10, parse.integer(0, 86_400))
+    # None: 10, or less of a short CACHE_TTL.
+    REFRESH_AHEAD = env(None, parse.integer(0, 86_400))
     STALE_IF_ERROR = env(86_400, parse.integer(0, 3_153_600_000))
     SNAPSHOT_HISTORY = env(100, parse.integer(1, 1_000_000))
     REDIS_URL = env("", parse.redis_url, secret=True)
@@ -233,7 +234,17 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     @property
     def DATABASES(self) -> dict[str, Any]:
+        if not self.DATABASE_URL:
+            SQLITE_FILE.parent.mkdir(exist_ok=True)
         return {"default": database(self.DATABASE_URL or f"sqlite:///{SQLITE_FILE}")}
+
+    @classmethod
+    def setup(cls) -> None:
+        super().setup()
+        if cls.REFRESH_AHEAD is None:
+            cls.REFRESH_AHEAD = min(10, cls.CACHE_TTL / 6)
+        elif cls.REFRESH_AHEAD >= cls.CACHE_TTL:
+            stop(f"REFRESH_AHEAD = {cls.REFRESH_AHEAD}: must be less than CACHE_TTL")
 
     @classmethod
     def post_setup(cls) -> None:

@@ -3,6 +3,7 @@ from django.urls import include, path, re_path
 
 from totoro.docs import SchemaView
 from totoro.health import LivezView, ReadyzView
+from totoro.metrics import MetricsView
 
 handler400 = "totoro.errors.bad_request"
 handler403 = "totoro.errors.permission_denied"
@@ -16,6 +17,7 @@ urlpatterns = [
     path("movies/", include("movies.urls")),
     path("livez", LivezView.as_view(), name="livez"),
     path("readyz", ReadyzView.as_view(), name="readyz"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
 ]
 
 if "debug_toolbar" in settings.INSTALLED_APPS:

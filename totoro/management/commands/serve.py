@@ -1,4 +1,7 @@
+import os
 import socket
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +14,9 @@ ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
 # Threads cost memory only while they wait, and a request waits only for the first flight after an
 # idle minute.
 BLOCKING_THREADS = 64
+# In memory where there is such a place: the workers write there with every answer, and a container
+# may have no other that it can write to.
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it is new and private)
 
 
 class Command(BaseCommand):
@@ -23,6 +29,12 @@ class Command(BaseCommand):
             socket.create_server((ADDRESS, settings.PORT)).close()
         except OSError as error:
             raise CommandError(f"PORT = {settings.PORT}: {error.strerror}") from error
+        with metrics_folder() as folder:
+            # prometheus_client reads it when it is imported, which only the workers do.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            self._serve()
+
+    def _serve(self) -> None:
         server = Granian(
             "totoro.wsgi:application",
             address=ADDRESS,
@@ -38,3 +50,12 @@ class Command(BaseCommand):
             log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
         )
         server.serve()
+
+
+def metrics_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A new folder for what the workers count, which ends with the server."""
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+    try:
+        return tempfile.TemporaryDirectory(prefix="totoro-metrics-", dir=place)
+    except OSError as error:
+        raise CommandError(f"no folder for the metrics can be made: {error}") from error

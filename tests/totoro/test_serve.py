@@ -1,0 +1,41 @@
+"""`manage.py serve`: how it starts and ends."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Totoro, clean_environment, manage
+from upstream import StandIn
+
+PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
+
+
+def test_a_taken_port_stops_the_start_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        process = manage("serve", environment={**PRODUCTION, "PORT": port}, check=False)
+
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"CommandError: PORT = {port}: Address already in use")
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_second_server_on_the_same_port_stops(server: Totoro) -> None:
+    environment = {**PRODUCTION, "PORT": str(server.port)}
+
+    process = manage("serve", environment=environment, check=False)
+
+    assert process.returncode == 1
+    assert server.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
+    with StandIn() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, WEB_CONCURRENCY=processes)
+        server.get("/movies/")
+
+        assert server.terminate() == 0
+    assert server.log.read_text().count("Spawning worker-") == processes

@@ -1,0 +1,381 @@
+"""Every variable: what it takes, and that a bad value stops the process with one line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+from configurations.utils import uppercase_attributes
+
+from tests.servers import ROOT, clean_environment, manage
+from totoro.parse import TEMPLATE_SECRET
+from totoro.settings import REQUIRED, Dev, Production, Variable
+
+VARIABLES = {
+    value.variable: value
+    for value in uppercase_attributes(Production).values()
+    if isinstance(value, Variable)
+}
+
+DEFAULTS = {
+    "DJANGO_SECRET_KEY": REQUIRED,
+    "ALLOWED_HOSTS": ["127.0.0.1", "localhost", "[::1]"],
+    "GHIBLI_API_BASE_URL": "https://ghibliapi.vercel.app/",
+    "CACHE_TTL": 60,
+    "REFRESH_AHEAD": None,
+    "STALE_IF_ERROR": 86_400,
+    "SNAPSHOT_HISTORY": 100,
+    "REDIS_URL": "",
+    "DATABASE_URL": "",
+    "CORS_ALLOWED_ORIGINS": ["*"],
+    "SENTRY_DSN": "",
+    "SENTRY_ENVIRONMENT": "production",
+    "LOG_LEVEL": "INFO",
+    "ACCESS_LOG": False,
+    "WEB_CONCURRENCY": 1,
+    "PORT": 8000,
+}
+
+GOOD = [
+    ("DJANGO_SECRET_KEY", "a secret", "a secret"),
+    (
+        "ALLOWED_HOSTS",
+        "api.example.org, .example.net,[::1],",
+        ["api.example.org", ".example.net", "[::1]"],
+    ),
+    ("ALLOWED_HOSTS", "*", ["*"]),
+    ("GHIBLI_API_BASE_URL", "https://ghibliapi.dev", "https://ghibliapi.dev/"),
+    ("CACHE_TTL", "5", 5),
+    ("CACHE_TTL", " 60 ", 60),
+    ("CACHE_TTL", "0060", 60),
+    ("CACHE_TTL", "1", 1),
+    ("CACHE_TTL", "86400", 86_400),
+    ("REFRESH_AHEAD", "0", 0),
+    ("STALE_IF_ERROR", "0", 0),
+    ("SNAPSHOT_HISTORY", "1", 1),
+    ("REDIS_URL", "", ""),
+    ("REDIS_URL", "redis://cache:6379/0", "redis://cache:6379/0"),
+    ("REDIS_URL", "rediss://:secret@cache", "rediss://:secret@cache"),
+    ("REDIS_URL", "unix:///run/valkey.sock?db=1", "unix:///run/valkey.sock?db=1"),
+    ("DATABASE_URL", "", ""),
+    ("DATABASE_URL", "sqlite:////data/totoro.sqlite3", "sqlite:////data/totoro.sqlite3"),
+    ("DATABASE_URL", "postgresql://u:p@db:5432/totoro", "postgresql://u:p@db:5432/totoro"),
+    ("CORS_ALLOWED_ORIGINS", "*", ["*"]),
+    (
+        "CORS_ALLOWED_ORIGINS",
+        "https://A.example, http://localhost:3000",
+        ["https://a.example", "http://localhost:3000"],
+    ),
+    ("SENTRY_DSN", "", ""),
+    ("SENTRY_DSN", "https://key@sentry.example/1", "https://key@sentry.example/1"),
+    ("SENTRY_ENVIRONMENT", "staging", "staging"),
+    ("LOG_LEVEL", "debug", "DEBUG"),
+    ("ACCESS_LOG", "True", True),
+    ("ACCESS_LOG", "off", False),
+    ("WEB_CONCURRENCY", "4", 4),
+    ("PORT", "80", 80),
+]
+
+BAD = [
+    ("DJANGO_SECRET_KEY", ""),
+    ("DJANGO_SECRET_KEY", TEMPLATE_SECRET),
+    ("ALLOWED_HOSTS", ""),
+    ("ALLOWED_HOSTS", " , "),
+    ("ALLOWED_HOSTS", "https://api.example.org"),
+    ("ALLOWED_HOSTS", "api.example.org:8000"),
+    ("ALLOWED_HOSTS", "api.example.org evil.example"),
+    ("CACHE_TTL", ""),
+    ("CACHE_TTL", "abc"),
+    ("CACHE_TTL", "0"),
+    ("CACHE_TTL", "86401"),
+    ("CACHE_TTL", "-1"),
+    ("CACHE_TTL", "+1"),
+    ("CACHE_TTL", "1e3"),
+    ("CACHE_TTL", "1.5"),
+    ("CACHE_TTL", "1_000"),
+    ("CACHE_TTL", "\uff11\uff12"),
+    ("CACHE_TTL", "9" * 5000),
+    ("REFRESH_AHEAD", "-1"),
+    ("STALE_IF_ERROR", "forever"),
+    ("SNAPSHOT_HISTORY", "0"),
+    ("REDIS_URL", "cache:6379"),
+    ("REDIS_URL", "http://cache:6379"),
+    ("REDIS_URL", "redis://cache:port/0"),
+    ("REDIS_URL", "redis://cache:6379/zero"),
+    ("REDIS_URL", "unix://"),
+    ("DATABASE_URL", "totoro.sqlite3"),
+    ("DATABASE_URL", "mysql://u:p@db/totoro"),
+    ("DATABASE_URL", "postgresql://u:p@db"),
+    ("DATABASE_URL", "postgresql://u:p@db/"),
+    ("DATABASE_URL", "postgresql://u:p/p@db/totoro"),
+    ("DATABASE_URL", "sqlite://"),
+    ("CORS_ALLOWED_ORIGINS", ""),
+    ("CORS_ALLOWED_ORIGINS", "*,https://a.example"),
+    ("CORS_ALLOWED_ORIGINS", "a.example"),
+    ("CORS_ALLOWED_ORIGINS", "https://a.example/"),
+    ("CORS_ALLOWED_ORIGINS", "https://a.example/path"),
+    ("CORS_ALLOWED_ORIGINS", "null"),
+    ("SENTRY_DSN", "sentry.example/1"),
+    ("SENTRY_DSN", "https://sentry.example/1"),
+    ("SENTRY_DSN", "https://key@sentry.example/project"),
+    ("SENTRY_DSN", "https://key@sentry.example:port/1"),
+    ("LOG_LEVEL", "verbose"),
+    ("ACCESS_LOG", ""),
+    ("ACCESS_LOG", "2"),
+    ("WEB_CONCURRENCY", "0"),
+    ("WEB_CONCURRENCY", "auto"),
+    ("PORT", "65536"),
+]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_has_its_default(name: str) -> None:
+    assert VARIABLES[name].default == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
+    assert VARIABLES[name].to_python(text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_stops_the_start_and_is_named(name: str, text: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        VARIABLES[name].to_python(text)
+
+    shown = "(not shown)" if VARIABLES[name].secret and text else repr(text)
+    assert str(stopped.value).startswith(f"totoro: {name} = {shown}: must ")
+    assert "\n" not in str(stopped.value)
+
+
+def test_every_variable_was_tried() -> None:
+    assert {name for name, _, _ in GOOD} == set(VARIABLES)
+    # Any text names an environment.
+    assert {name for name, _ in BAD} | {"GHIBLI_API_BASE_URL", "SENTRY_ENVIRONMENT"} == set(
+        VARIABLES
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/",
+        "https://example.org/ghibli/",
+        "https://8.8.8.8/",
+        "https://[2001:db8::1]:8443/",
+        "http://localhost/",
+        "http://upstream:3900/",
+        "http://127.0.0.1:3900/",
+        "http://10.1.2.3/",
+        "http://172.31.0.1/",
+        "http://192.168.1.1/",
+        "http://[::1]:3900/",
+        "http://[fd00::1]/",
+    ],
+)
+def test_the_ghibli_api_may_be_anywhere_by_https_and_near_by_http(url: str) -> None:
+    assert VARIABLES["GHIBLI_API_BASE_URL"].to_python(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ghibliapi.dev",
+        "ftp://example.org/",
+        "file:///etc/passwd",
+        "https://",
+        "https:///films",
+        "https://exa mple.org/",
+        "https://exam\nple.org/",
+        "https://example.org\\evil/",
+        "https://example.org:99999/",
+        "https://[::1/",
+        "https://example.org/?key=1",
+        "https://example.org/#films",
+        "http://example.org/",
+        "http://8.8.8.8/",
+        "http://0.0.0.0/",
+        "http://169.254.169.254/",
+        "http://[fe80::1]/",
+        "http://[::]/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://172.32.0.1/",
+        "http://192.0.2.1/",
+        # Addresses to the resolver, names to the eye.
+        "http://2852039166/",
+        "http://0xa9fea9fe/",
+        "http://127.1/",
+        "http://localhost.evil.example/",
+    ],
+)
+def test_the_ghibli_api_is_nowhere_else(url: str) -> None:
+    with pytest.raises(SystemExit, match=r"^totoro: GHIBLI_API_BASE_URL = .*: must "):
+        VARIABLES["GHIBLI_API_BASE_URL"].to_python(url)
+
+
+def test_a_password_in_the_ghibli_apis_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        VARIABLES["GHIBLI_API_BASE_URL"].to_python("https://user:hunter2@example.org/")
+
+    assert "without credentials" in str(stopped.value)
+    assert "hunter2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:3900", "http://127.0.0.1:3900/", "http://127.0.0.1:3900//"],
+)
+def test_the_base_url_ends_with_one_slash(url: str) -> None:
+    assert VARIABLES["GHIBLI_API_BASE_URL"].to_python(url) == "http://127.0.0.1:3900/"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DATABASE_URL", "postgresql://totoro:hunter2/x@db/totoro"),
+        ("DATABASE_URL", "postgresql://totoro:x:hunter2@[db/totoro"),
+        ("DATABASE_URL", "hunter2"),
+        ("REDIS_URL", "redis://:hunter2/x@cache/0"),
+        ("REDIS_URL", "redis://:x@cache/hunter2"),
+        ("SENTRY_DSN", "https://hunter2@sentry.example/project"),
+        ("SENTRY_DSN", "https://key@sentry.example:hunter2/1"),
+    ],
+)
+def test_a_bad_secret_is_not_shown(name: str, text: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        VARIABLES[name].to_python(text)
+
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_dev_makes_itself_a_secret_key() -> None:
+    assert isinstance(Dev.SECRET_KEY, Variable)
+    assert len(Dev.SECRET_KEY.default) >= 50
+
+
+PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
+
+
+def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return manage(*arguments, environment={**PRODUCTION, **variables}, check=False)
+
+
+def python(code: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+VALUES = """
+import json, totoro.wsgi
+from django.conf import settings
+print(json.dumps({name: getattr(settings, name) for name in %r}))
+"""
+
+
+def assert_stopped(
+    process: subprocess.CompletedProcess[str], line: str, *, output: str = ""
+) -> None:
+    assert process.returncode == 1
+    assert process.stdout == output
+    assert process.stderr.startswith(line)
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_good_environment_starts() -> None:
+    assert start("check").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "migrate", "help"])
+def test_a_command_stops_at_a_bad_value_with_one_line(command: str) -> None:
+    assert_stopped(start(command, CACHE_TTL="abc"), "totoro: CACHE_TTL = 'abc': must be ")
+
+
+def test_a_worker_stops_at_a_bad_value_with_one_line() -> None:
+    worker = python("import totoro.wsgi", {**PRODUCTION, "PORT": "http"})
+
+    assert_stopped(worker, "totoro: PORT = 'http': must be ")
+
+
+@pytest.mark.parametrize("key", [None, "", TEMPLATE_SECRET])
+def test_production_is_the_default_and_refuses_to_start_without_a_key(key: str | None) -> None:
+    environment = clean_environment() | ({} if key is None else {"DJANGO_SECRET_KEY": key})
+
+    stopped = manage("check", environment=environment, check=False)
+
+    shown = "(not shown)" if key else "''"
+    assert_stopped(stopped, f"totoro: DJANGO_SECRET_KEY = {shown}: must be ")
+
+
+@pytest.mark.parametrize("name", ["Nope", "", "production", "Base", "settings.Production"])
+def test_an_unknown_configuration_stops_the_start_with_one_line(name: str) -> None:
+    stopped = start("check", DJANGO_CONFIGURATION=name)
+
+    assert_stopped(stopped, f"totoro: DJANGO_CONFIGURATION = {name!r}: must be one of Dev, ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "ahead"),
+    [
+        ({}, 10),
+        ({"CACHE_TTL": "600"}, 10),
+        ({"CACHE_TTL": "12"}, 2),
+        ({"CACHE_TTL": "12", "REFRESH_AHEAD": "11"}, 11),
+        ({"REFRESH_AHEAD": "0"}, 0),
+    ],
+)
+def test_the_refresh_begins_ahead_of_the_end(variables: dict[str, str], ahead: float) -> None:
+    told = python(VALUES % ["REFRESH_AHEAD"], {**PRODUCTION, **variables})
+
+    assert json.loads(told.stdout) == {"REFRESH_AHEAD": ahead}
+
+
+def test_a_refresh_before_the_beginning_stops_the_start() -> None:
+    stopped = start("check", CACHE_TTL="5", REFRESH_AHEAD="5")
+
+    assert_stopped(stopped, "totoro: REFRESH_AHEAD = 5: must be less than CACHE_TTL")
+
+
+def test_a_configuration_can_be_chosen_on_the_command_line() -> None:
+    assert manage("check", "--configuration=Dev", environment=clean_environment()).returncode == 0
+
+
+def test_the_tests_configuration_ignores_the_developers_environment() -> None:
+    changed: dict[str, str] = {name: text for name, text, value in GOOD if value != DEFAULTS[name]}
+    assert changed.keys() == VARIABLES.keys()
+    environment = {**clean_environment(), **changed, "DJANGO_CONFIGURATION": "Test"}
+    expected = {
+        setting: value.default
+        for setting, value in uppercase_attributes(Production).items()
+        if isinstance(value, Variable)
+    }
+    expected |= {"REFRESH_AHEAD": 10}
+    expected |= {"GHIBLI_API_BASE_URL": "http://127.0.0.1:9/"}
+    expected |= {"ALLOWED_HOSTS": ["testserver", "127.0.0.1", "localhost"]}
+    del expected["SECRET_KEY"]
+
+    told = json.loads(python(VALUES % list(expected), environment).stdout)
+
+    assert told == expected
+
+
+def test_the_tests_run_in_their_own_configuration_whatever_the_shell_holds() -> None:
+    environment = {**clean_environment(), "DJANGO_CONFIGURATION": "Production", "CACHE_TTL": "abc"}
+
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/totoro/test_serve.py"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert collected.returncode == 0, collected.stderr

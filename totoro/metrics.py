@@ -1,0 +1,85 @@
+"""For operators: what the workers of this host count, as Prometheus reads it."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import REGISTRY, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.values import MutexValue, ValueClass
+from rest_framework.renderers import StaticHTMLRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from services.clock import Clock
+
+# A proxy adds one of these for whom it asks, a browser the last for a page of somebody else.
+FOR_OTHERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "Origin")
+
+
+class Scrape(Collector):
+    """All metrics as of now: of every worker if `serve` has set that up, else of this process."""
+
+    def collect(self) -> Iterator[Metric]:
+        registry = REGISTRY
+        if ValueClass is not MutexValue:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        for metric in registry.collect():
+            yield metric
+            if metric.name == "totoro_snapshot_timestamp_seconds":
+                yield from self._age(metric.samples[0].value)
+
+    def _age(self, timestamp: float) -> Iterator[Metric]:
+        if timestamp:
+            yield GaugeMetricFamily(
+                "totoro_snapshot_age_seconds",
+                "Seconds since the Ghibli API was asked for the newest data.",
+                Clock().wall().timestamp() - timestamp,
+            )
+
+
+class PlainTextRenderer(StaticHTMLRenderer):
+    """For the choice by Accept alone: the view brings the text itself."""
+
+    media_type = "text/plain"
+    format = "txt"
+
+
+class MetricsView(APIView):
+    """Prometheus' text format, for those who are near.
+
+    That is: who connects from a loopback or private address, without a sign of somebody further
+    away behind it. For anybody else there is nothing here (404). What hides the others' addresses
+    and adds no such sign (nginx, unless it is told to; Docker Desktop and rootless Docker) has to
+    refuse this path by itself.
+    """
+
+    http_method_names = ["get", "head", "options"]
+    renderer_classes = [PlainTextRenderer]
+    swagger_schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not is_near(request):
+            raise Http404
+        super().initial(request, *args, **kwargs)
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(
+            generate_latest(Scrape()),
+            content_type=CONTENT_TYPE_PLAIN_0_0_4,
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def is_near(request: Request) -> bool:
+    if any(name in request.headers for name in FOR_OTHERS):
+        return False
+    try:
+        return ip_address(request.META["REMOTE_ADDR"]).is_private
+    except ValueError:  # a Unix socket has none
+        return False
