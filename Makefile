@@ -21,6 +21,19 @@ run: $(VENV)/dev staticfiles/.made ## Set everything up and serve on PORT (8000)
 test: $(VENV)/dev staticfiles/.made ## Run the tests, with a real Valkey and a real PostgreSQL
 	$(BIN)/pytest $(ARGS)
 
+test-browser: $(VENV)/dev staticfiles/.made ## Test the pages in Chromium, and picture them in screenshots/
+	@command -v chromium >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/pytest -m browser tests/browser $(ARGS)
+
+test-faults: $(VENV)/dev staticfiles/.made ## All tests, those that take minutes too
+	$(BIN)/pytest -m "not browser" $(ARGS)
+
+MINUTES ?= 10
+RATE ?= 300
+TTL ?= 10
+soak: $(VENV)/dev staticfiles/.made ## RATE (300) requests a second and faults at random for MINUTES (10)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --rate $(RATE) --ttl $(TTL) $(ARGS)
+
 install: $(VENV)/main staticfiles/.made ## All that `make serve` needs but the database
 
 serve: ## The production server, with the environment as it is
@@ -48,6 +61,9 @@ format: $(VENV)/dev ## Format the code and mend what the linter can
 
 shell: $(VENV)/dev ## A Python shell with the models at hand
 	@$(DEV) $(MANAGE) shell_plus
+
+openapi: $(VENV)/dev ## Write docs/openapi.json anew, which the tests compare with the API's own
+	@$(DEV) $(MANAGE) openapi > docs/openapi.json
 
 migrations: $(VENV)/dev ## Write the migrations that the models ask for
 	$(DEV) $(MANAGE) makemigrations
@@ -94,7 +110,7 @@ $(VENV)/dev: requirements/dev.txt | $(BIN)/python
 
 # Source maps, the old Redoc and the module builds are most of drf-yasg's 25 MB, and nothing asks
 # for them.
-staticfiles/.made: requirements/main.txt | $(VENV)/main
+staticfiles/.made: requirements/main.txt $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
 	@DJANGO_SECRET_KEY=none-needed-to-copy-files $(MANAGE) collectstatic --verbosity 0 --no-input \
 	  --ignore '*.map' --ignore 'redoc-old' --ignore '*-es-bundle*.js'
 	@touch $@
@@ -103,6 +119,7 @@ var/poetry/bin/poetry:
 	$(PYTHON) -m venv var/poetry
 	var/poetry/bin/pip install --quiet poetry==2.5.1 poetry-plugin-export poetry-plugin-pypi-mirror
 
-.PHONY: help run test install serve upstream static check format shell migrations lock \
+
+.PHONY: openapi help run test test-browser test-faults soak install serve upstream static check format shell migrations lock \
   create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
   docker-totoro-server-down docker-run-tests

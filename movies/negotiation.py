@@ -42,14 +42,19 @@ def prefers_gzip(header: str) -> bool:
 class WeighedNegotiation(DefaultContentNegotiation):
     """By the client's weights, where DRF goes by its own order; parameters make no difference.
 
-    Of equals the view's first renderer wins, so `*/*` and no Accept at all mean JSON.
+    Of equals the view's first renderer wins, and whoever takes anything (`*/*`, or no Accept at
+    all) gets that: JSON.
     """
 
     def select_renderer(  # type: ignore[override]  # DRF's stubs want lists
         self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         accepted = weights(request.headers.get("Accept", "").strip() or "*/*")
-        weighed = [(media_weight(accepted, each.media_type or ""), each) for each in renderers]
+        first, *others = renderers
+        weighed = [(media_weight(accepted, first.media_type or ""), first)]
+        if weighed[0][0]:
+            accepted.pop("*/*", None)
+        weighed += [(media_weight(accepted, each.media_type or ""), each) for each in others]
         weight, chosen = max(weighed, key=lambda pair: pair[0])
         if not weight:
             raise NotAcceptable(available_renderers=list(renderers))

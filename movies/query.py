@@ -49,9 +49,9 @@ class Query(NamedTuple):
 class Whole(serializers.IntegerField):
     """Decimal digits and nothing else: no sign, no exponent, no `1.0`."""
 
-    def __init__(self, least: int, most: int, help_text: str) -> None:
+    def __init__(self, least: int, most: int, help_text: str, *, example: int) -> None:
         super().__init__(required=False, min_value=least, max_value=most, help_text=help_text)
-        self.least, self.most = least, most
+        self.least, self.most, self.example = least, most, example
 
     def to_internal_value(self, data: Any) -> int:
         text = str(data)
@@ -66,16 +66,19 @@ class Whole(serializers.IntegerField):
 class Words(serializers.CharField):
     """A text to look for; empty as if it were not there, because forms send empty fields."""
 
-    def __init__(self, help_text: str) -> None:
+    def __init__(self, help_text: str, *, example: str) -> None:
         super().__init__(required=False, allow_blank=True, max_length=100, help_text=help_text)
+        self.example = example
 
 
 class Names(serializers.CharField):
     """Comma-separated names, each of them allowed, in the client's order and once each."""
 
-    def __init__(self, allowed: tuple[str, ...], *, blank: bool, help_text: str) -> None:
+    def __init__(
+        self, allowed: tuple[str, ...], help_text: str, *, blank: bool, example: str
+    ) -> None:
         super().__init__(required=False, allow_blank=blank, max_length=1000, help_text=help_text)
-        self.allowed = allowed
+        self.allowed, self.example = allowed, example
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         text = super().run_validation(data)
@@ -92,32 +95,37 @@ class DetailQuerySerializer(serializers.Serializer[Any]):
 
     fields = Names(  # type: ignore[assignment]  # DRF takes it out of the class again
         (*MOVIE_FIELDS, *PERSON_FIELDS),
+        "Only these fields: names of a movie's, and `people.name` for a person's.",
         blank=False,
-        help_text="Only these fields: names of a movie's, and `people.name` for a person's.",
+        example="id,title,people.name",
     )
 
 
 class ListQuerySerializer(DetailQuerySerializer):
     """The parameters of the list."""
 
-    limit = Whole(1, MOST, "At most so many movies, as a page with `pagination` and `Link`.")
-    offset = Whole(0, 1_000_000, "Start the page after so many movies.")
+    limit = Whole(
+        1, MOST, "At most so many movies, as a page with `pagination` and `Link`.", example=5
+    )
+    offset = Whole(0, 1_000_000, "Start the page after so many movies.", example=10)
     search = Words(
         "Words that all appear in a movie's titles, director, producer or people's names."
-        " Here and below case and accents do not count: `kondo` finds Kondō."
+        " Here and below case and accents do not count: `kondo` finds Kondō.",
+        example="kondo",
     )
-    title = Words("Contained in the title or one of the original titles.")
-    director = Words("Contained in the director's name.")
-    producer = Words("Contained in the producers' names.")
-    person = Words("Contained in the name of one of the people.")
-    release_date = Whole(0, 9999, "Released in this year.")
-    release_date_min = Whole(0, 9999, "Released in this year or later.")
-    release_date_max = Whole(0, 9999, "Released in this year or earlier.")
-    rt_score_min = Whole(0, 100, "With this score or a better one.")
+    title = Words("Contained in the title or one of the original titles.", example="castle")
+    director = Words("Contained in the director's name.", example="miyazaki")
+    producer = Words("Contained in the producers' names.", example="suzuki")
+    person = Words("Contained in the name of one of the people.", example="totoro")
+    release_date = Whole(0, 9999, "Released in this year.", example=1988)
+    release_date_min = Whole(0, 9999, "Released in this year or later.", example=2001)
+    release_date_max = Whole(0, 9999, "Released in this year or earlier.", example=1999)
+    rt_score_min = Whole(0, 100, "With this score or a better one.", example=95)
     ordering = Names(
         tuple(sign + name for name in ORDERINGS for sign in ("", "-")),
+        "Sort by these, `-` for descending. What is no number comes last.",
         blank=True,
-        help_text="Sort by these, `-` for descending. What is no number comes last.",
+        example="-rt_score,title",
     )
 
 

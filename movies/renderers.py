@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 
 
 class PlainJSONRenderer(JSONRenderer):
@@ -9,3 +9,10 @@ class PlainJSONRenderer(JSONRenderer):
 
     def get_indent(self, accepted_media_type: str, renderer_context: Mapping[str, Any]) -> None:
         return None
+
+
+class PageRenderer(BaseRenderer):
+    """Says that HTML is on offer, too; the view makes it itself, once for all who ask."""
+
+    media_type = "text/html"
+    format = "html"

@@ -14,21 +14,24 @@ class TimestampField(serializers.DateTimeField):
 
 
 class Text(serializers.CharField):
-    """A string that is empty where the Ghibli API says nothing."""
+    """A string that is empty where the Ghibli API says nothing, and not there if `fields` leaves it
+    out."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_blank=True, **options)
+        super().__init__(allow_blank=True, required=False, **options)
 
 
 class PersonSerializer(serializers.Serializer[Any]):
-    id = serializers.CharField()
-    name = serializers.CharField()
+    id = Text()
+    name = Text()
     gender = Text()
     age = Text(help_text="As the Ghibli API gives it, so not always a number.")
     eye_color = Text()
     hair_color = Text()
     films = serializers.ListField(
-        child=serializers.CharField(), help_text="Links of the Ghibli API to the person's films."
+        child=serializers.CharField(),
+        required=False,
+        help_text="Links of the Ghibli API to the person's films.",
     )
     species = Text(help_text="A link of the Ghibli API.")
     url = Text(help_text="A link of the Ghibli API; not unique.")
@@ -38,8 +41,8 @@ class PersonSerializer(serializers.Serializer[Any]):
 
 
 class MovieSerializer(serializers.Serializer[Any]):
-    id = serializers.CharField()
-    title = serializers.CharField()
+    id = Text()
+    title = Text()
     original_title = Text()
     original_title_romanised = Text()
     description = Text()
@@ -51,7 +54,9 @@ class MovieSerializer(serializers.Serializer[Any]):
     image = Text()
     movie_banner = Text()
     url = Text(help_text="A link of the Ghibli API.")
-    people = PersonSerializer(many=True, help_text="Who appears in the movie; often nobody.")
+    people = PersonSerializer(
+        many=True, required=False, help_text="Who appears in the movie; often nobody."
+    )
 
     class Meta:
         ref_name = "Movie"
@@ -60,11 +65,25 @@ class MovieSerializer(serializers.Serializer[Any]):
 TIMESTAMP_HELP = "The UTC instant just before the Ghibli API was asked for this data."
 
 
+class PaginationSerializer(serializers.Serializer[Any]):
+    """Where a page is, and its neighbours' addresses."""
+
+    count = serializers.IntegerField(help_text="Movies on all pages.")
+    limit = serializers.IntegerField()
+    offset = serializers.IntegerField()
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+    class Meta:
+        ref_name = "Pagination"
+
+
 class MovieListSerializer(serializers.Serializer[Any]):
-    """The envelope of all movies."""
+    """The envelope of all movies, or of a page of them."""
 
     api_data = MovieSerializer(many=True)
     timestamp = TimestampField(help_text=TIMESTAMP_HELP)
+    pagination = PaginationSerializer(required=False)
 
     class Meta:
         ref_name = "MovieList"
@@ -93,3 +112,15 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
     class Meta:
         ref_name = "Problem"
+
+
+class KindOfProblemSerializer(serializers.Serializer[Any]):
+    """A kind of error, explained."""
+
+    type = serializers.CharField(help_text="The address of this explanation, too.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    about = serializers.CharField(help_text="What it means, and what to do about it.")
+
+    class Meta:
+        ref_name = "KindOfProblem"

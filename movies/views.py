@@ -1,45 +1,25 @@
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from django.http import HttpResponse
-from drf_yasg import openapi
-from drf_yasg.utils import swagger_auto_schema
+from django.http import HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from movies import pages, selection
+from movies import page, pages, selection
 from movies.caching import respond
+from movies.documentation import document_detail, document_list
 from movies.negotiation import WeighedNegotiation
 from movies.query import DetailQuerySerializer, ListQuerySerializer, Query, read
+from movies.renderers import PageRenderer, PlainJSONRenderer
 from movies.renditions import Shelf, Shelves
 from movies.serializers import (
-    MovieDetailSerializer,
-    MovieListSerializer,
-    ProblemSerializer,
     TimestampField,
 )
-from services.freshness import Answer
+from movies.throttling import ClientThrottle
+from services.freshness import Answer, Source
 from services.movies import movie_service
-
-BAD_QUERY = openapi.Response(
-    "A parameter is not what it may be: `detail` names it and says what is allowed.",
-    ProblemSerializer,
-)
-UNAVAILABLE = openapi.Response(
-    "The Ghibli API cannot be used and no earlier answer is kept. `Retry-After` says when to ask"
-    " again, `type` what is wrong.",
-    ProblemSerializer,
-)
-UNACCEPTABLE = openapi.Response("Only JSON is on offer.", ProblemSerializer)
-NO_SUCH_MOVIE = openapi.Response("No movie has this id.", ProblemSerializer)
-MOVIE_ID = openapi.Parameter(
-    "movie_id",
-    openapi.IN_PATH,
-    type=openapi.TYPE_STRING,
-    description="A movie's `id`, in upper or lower case.",
-    required=True,
-)
 
 shelves = Shelves()
 
@@ -49,6 +29,11 @@ class MovieView(APIView):
 
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = WeighedNegotiation
+    throttle_classes = [ClientThrottle]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.check_throttles(request)  # first, so that what is not acceptable (406) counts too
+        super().initial(request, *args, **kwargs)
 
     def respond(
         self,
@@ -72,13 +57,9 @@ class MovieView(APIView):
 
 
 class MovieListView(MovieView):
-    @swagger_auto_schema(
-        operation_id="listMovies",
-        operation_summary="All movies with their people",
-        tags=["movies"],
-        query_serializer=ListQuerySerializer,
-        responses={200: MovieListSerializer, 400: BAD_QUERY, 406: UNACCEPTABLE, 503: UNAVAILABLE},
-    )
+    renderer_classes = [PlainJSONRenderer, PageRenderer]
+
+    @document_list
     def get(self, request: Request) -> HttpResponse:
         """Every Studio Ghibli movie, each with the people who appear in it, oldest movie first.
 
@@ -87,6 +68,8 @@ class MovieListView(MovieView):
         """
         query = read(request.query_params, ListQuerySerializer)
         answer = movie_service().list()
+        if isinstance(request.accepted_renderer, PageRenderer):
+            return self._page_for_people(request, query, answer)
         if query.is_paged:
             return self._page(request, query, answer)
 
@@ -97,12 +80,12 @@ class MovieListView(MovieView):
         return self.respond(request, answer, query, represent)
 
     def _page(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
-        page = selection.page(selection.select(answer.snapshot.movies, query), query)
+        found = selection.page(selection.select(answer.snapshot.movies, query), query)
         address = request.build_absolute_uri(request.path)
-        links = pages.links(page, query, address)
+        links = pages.links(found, query, address)
 
         def represent(shelf: Shelf) -> list[Any]:
-            movies = shelf.represented(page.movies)
+            movies = shelf.represented(found.movies)
             return [selection.sparse(movie, query.fields) for movie in movies]
 
         response = self.respond(
@@ -110,27 +93,32 @@ class MovieListView(MovieView):
             answer,
             (address, query),
             represent,
-            lambda: {"pagination": pages.pagination(page, links)},
+            lambda: {"pagination": pages.pagination(found, links)},
         )
         response["Link"] = pages.link_header(links)
         return response
 
+    def _page_for_people(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
+        is_stale = answer.source is Source.STALE
+
+        def make() -> bytes:
+            shown = page.show(answer.snapshot, query, is_stale=is_stale)
+            return render_to_string("movies/list.html", shown).encode()
+
+        rendition = shelves.of(answer.snapshot).get((PageRenderer, query, is_stale), make)
+        response = respond(request._request, answer, rendition, "text/html; charset=utf-8")
+        response["Content-Security-Policy"] = page.POLICY
+        return response
+
+    def options(  # type: ignore[override]  # DRF's own narrows it as well
+        self, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """As elsewhere; the page's renderer cannot show it."""
+        return JsonResponse({"methods": self.allowed_methods})
+
 
 class MovieDetailView(MovieView):
-    @swagger_auto_schema(
-        operation_id="getMovie",
-        operation_summary="One movie with its people",
-        tags=["movies"],
-        manual_parameters=[MOVIE_ID],
-        query_serializer=DetailQuerySerializer,
-        responses={
-            200: MovieDetailSerializer,
-            400: BAD_QUERY,
-            404: NO_SUCH_MOVIE,
-            406: UNACCEPTABLE,
-            503: UNAVAILABLE,
-        },
-    )
+    @document_detail
     def get(self, request: Request, movie_id: str) -> HttpResponse:
         """The same object that the list holds."""
         query = read(request.query_params, DetailQuerySerializer)

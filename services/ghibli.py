@@ -27,7 +27,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import ReadTimeoutError, SSLError
 from urllib3.util.connection import create_connection
 
 from services.catalogue import FILM_FIELDS, PAGE, PERSON_FIELDS
@@ -409,15 +409,12 @@ def _parsed(body: bytes) -> Any:
         raise UpstreamError(Reason.BAD_JSON, "the body is not valid JSON") from error
 
 
-# In this order: IncompleteRead is an HTTPException, a connection that ends before an answer is also
-# a ConnectionError, and ProtocolError is what all of them come wrapped in.
+# What is none of these did not speak HTTP.
 CAUSES: tuple[tuple[type[BaseException], Reason, str, bool], ...] = (
     (SSLError, Reason.TLS, "its certificate or TLS is not to be trusted", False),
     (ReadTimeoutError, Reason.READ_TIMEOUT, "went silent", False),
     (http.client.IncompleteRead, Reason.TRUNCATED, "the body ends early", True),
     (ConnectionError, Reason.RESET, "the connection broke", True),
-    (http.client.HTTPException, Reason.PROTOCOL, "did not speak HTTP", False),
-    (ProtocolError, Reason.RESET, "the connection broke", True),
 )
 
 

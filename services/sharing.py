@@ -287,6 +287,29 @@ def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
+class LatchedRedis:
+    """django-redis' connection to one of CACHES, which is left alone for a while when it fails."""
+
+    def __init__(self, alias: str, clock: Clock) -> None:
+        self.connection = get_redis_connection(alias)
+        self.latched_until = 0.0
+        self._clock = clock
+
+    def either(self, command: str, with_redis: Callable[[], T], without: Callable[[], T]) -> T:
+        if self._clock.boot() < self.latched_until:
+            return without()
+        try:
+            return with_redis()
+        except RedisError as error:
+            self._trouble(command, type(error).__name__)
+            return without()
+
+    def _trouble(self, command: str, error: str) -> None:
+        self.latched_until = self._clock.boot() + LATCH
+        log.warning("redis_failed", command=command, error=error)
+        telemetry.redis_troubles.labels(command).inc()
+
+
 class RedisStore:
     """Through django-redis' connection pool; while Redis fails, each process goes on by itself.
 
@@ -297,11 +320,11 @@ class RedisStore:
         self._clock = clock or Clock()
         self._process = ProcessStore(self._clock)
         self._remember = max(remember, 1.0)
-        self._redis = get_redis_connection("default")
+        latched = LatchedRedis("default", self._clock)
+        self._latched, self._either, self._redis = latched, latched.either, latched.connection
         self._acquire = self._redis.register_script(ACQUIRE)
         self._renew = self._redis.register_script(RENEW)
         self._publish = self._redis.register_script(PUBLISH)
-        self._latched_until = 0.0
 
     def view(self) -> View:
         return self._either("view", self._view, self._process.view)
@@ -425,20 +448,6 @@ class RedisStore:
         if not stored or stored.left <= 0:
             return ["", 0]
         return [pack(stored.snapshot, stored.fence), _milliseconds(stored.left + GRACE)]
-
-    def _either(self, command: str, with_redis: Callable[[], T], in_process: Callable[[], T]) -> T:
-        if self._clock.boot() < self._latched_until:
-            return in_process()
-        try:
-            return with_redis()
-        except RedisError as error:
-            self._trouble(command, type(error).__name__)
-            return in_process()
-
-    def _trouble(self, command: str, error: str) -> None:
-        self._latched_until = self._clock.boot() + LATCH
-        log.warning("redis_failed", command=command, error=error)
-        telemetry.redis_troubles.labels(command).inc()
 
 
 def _is_trouble(found: object) -> bool:

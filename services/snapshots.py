@@ -4,10 +4,12 @@ What comes out of Redis or the database is checked like what comes from the Ghib
 version, a wrong digest or a wrong shape is a miss.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -16,11 +18,17 @@ from django.db.models import QuerySet
 
 from services import telemetry
 from services.catalogue import Movie
+from services.clock import Clock
 from services.models import KeptSnapshot
 
 log = structlog.get_logger(__name__)
 
 VERSION = "totoro-1"
+# After a failure the database is left alone for this long (seconds), so that a flight, which may read
+# and write, costs one attempt.
+PAUSE = 1.0
+
+T = TypeVar("T")
 
 _movies = msgspec.json.Decoder(tuple[Movie, ...])
 
@@ -87,34 +95,20 @@ class DatabaseStore:
     database.
     """
 
-    def __init__(self, *, history: int = 100, using: str = "default") -> None:
+    def __init__(
+        self, *, history: int = 100, using: str = "default", clock: Clock | None = None
+    ) -> None:
         self._history, self._using = history, using
+        self._clock = clock or Clock()
+        self._paused_until = 0.0
 
     def newest(self) -> Snapshot | None:
         """The newest readable row; None without one, or without the database."""
-        try:
-            for row in self._rows()[:3]:
-                try:
-                    return _snapshot(row.timestamp.isoformat(), row.body)
-                except (ValueError, msgspec.MsgspecError) as error:
-                    log.warning("database_row_refused", row=row.pk, error=str(error))
-        except DatabaseError as error:
-            self._trouble("read", error)
-        return None
+        return self._tried("read", self._newest)
 
     def keep(self, snapshot: Snapshot) -> None:
         """One row if the data changed; else the newest row's timestamp moves on."""
-        try:
-            newest = self._rows().first()
-            if newest and newest.timestamp >= snapshot.timestamp:
-                return
-            if newest and newest.digest == snapshot.digest:
-                self._rows().filter(pk=newest.pk).update(timestamp=snapshot.timestamp)
-            else:
-                self._insert(snapshot)
-                self.prune(self._history)
-        except DatabaseError as error:
-            self._trouble("write", error)
+        self._tried("write", lambda: self._keep(snapshot))
 
     def keep_oldest(self, snapshot: Snapshot) -> bool:
         """Keep it unless there is anything already; says which. Raises DatabaseError."""
@@ -139,6 +133,26 @@ class DatabaseStore:
         """Give back this thread's connection: it is needed once a minute at the most."""
         connections[self._using].close()
 
+    def _newest(self) -> Snapshot | None:
+        for row in self._rows()[:3]:
+            try:
+                return _kept(row)
+            except (ValueError, msgspec.MsgspecError) as error:
+                log.warning("database_row_refused", row=row.pk, error=str(error))
+                telemetry.database_troubles.labels("refused").inc()
+        return None
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        newest = self._rows().first()
+        if newest and newest.timestamp >= snapshot.timestamp:
+            return
+        # The body too: a damaged row must not live on.
+        if newest and (newest.digest, newest.body.encode()) == (snapshot.digest, snapshot.body):
+            self._rows().filter(pk=newest.pk).update(timestamp=snapshot.timestamp)
+        else:
+            self._insert(snapshot)
+            self.prune(self._history)
+
     def _rows(self) -> QuerySet[KeptSnapshot]:
         return KeptSnapshot.objects.using(self._using)
 
@@ -147,6 +161,20 @@ class DatabaseStore:
             timestamp=snapshot.timestamp, digest=snapshot.digest, body=snapshot.body.decode()
         )
 
-    def _trouble(self, action: str, error: DatabaseError) -> None:
-        log.warning("database_failed", action=action, error=type(error).__name__)
-        telemetry.database_troubles.labels(action).inc()
+    def _tried(self, action: str, attempt: Callable[[], T]) -> T | None:
+        if self._clock.boot() < self._paused_until:
+            return None
+        try:
+            return attempt()
+        except DatabaseError as error:
+            self._paused_until = self._clock.boot() + PAUSE
+            log.warning("database_failed", action=action, error=type(error).__name__)
+            telemetry.database_troubles.labels(action).inc()
+            return None
+
+
+def _kept(row: KeptSnapshot) -> Snapshot:
+    """What a row holds; ValueError or MsgspecError if it is damaged."""
+    if sha256(row.body.encode()).hexdigest() != row.digest:
+        raise BadEnvelope("damaged")
+    return _snapshot(row.timestamp.isoformat(), row.body)

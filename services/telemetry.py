@@ -27,6 +27,7 @@ mended = Counter("totoro_mended", "Defects of the Ghibli API's data that were me
 redis_troubles = Counter("totoro_redis_troubles", "Redis failed or took too long.", ["command"])
 redis_refused = Counter("totoro_redis_values_refused", "Values in Redis that are not ours.")
 database_troubles = Counter("totoro_database_troubles", "The database failed.", ["action"])
+throttled = Counter("totoro_throttled", "Requests of clients that had used up their quota.")
 answers = Counter("totoro_answers", "Answers by how they were come by.", ["source"])
 
 # There from the start: of a series that begins with 1, Prometheus sees no increase.

@@ -6,6 +6,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from services.movies import movie_service
+from services.quotas import quotas
 from tests.servers import Postgres, Valkey
 from upstream import StandIn
 
@@ -21,6 +22,7 @@ def restart_service() -> None:
     if movie_service.cache_info().currsize:
         movie_service().close()
     movie_service.cache_clear()
+    quotas.cache_clear()
 
 
 @pytest.fixture

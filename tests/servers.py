@@ -182,6 +182,7 @@ class Totoro(Process):
             "DJANGO_SECRET_KEY": "only-for-this-test",
             "DATABASE_URL": f"sqlite:///{folder}/totoro.sqlite3",
             "PORT": str(self.port),
+            "THROTTLE_RATE": "off",
             **{name: str(value) for name, value in variables.items()},
         }
         if migrate:

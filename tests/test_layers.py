@@ -27,6 +27,7 @@ SERVICES = [
     "snapshots",
     "changes",
     "sharing",
+    "quotas",
     "shrinkage",
     "freshness",
     "refresher",

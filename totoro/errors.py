@@ -1,7 +1,6 @@
 """Every error as problem+json (RFC 9457): one table from exception to problem, for DRF and Django."""
 
 import math
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -10,39 +9,29 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 
 from movies.caching import PreconditionFailed
-from services.exceptions import MovieNotFound, MoviesUnavailable
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A kind of problem: `name` makes the `type`; `detail` is for when the exception has none."""
-
-    name: str
-    status: int
-    title: str
-    detail: str = ""
-
+from services.exceptions import MovieNotFound, MoviesUnavailable, TotoroError
+from totoro import problems
+from totoro.problems import Problem
 
 # The most specific class that fits wins.
 PROBLEMS: dict[type[BaseException], Problem] = {
-    MovieNotFound: Problem("movie-not-found", 404, "Movie not found"),
-    MoviesUnavailable: Problem("upstream-{reason}", 503, "The Ghibli API is unavailable"),
-    Http404: Problem("not-found", 404, "Not found", "There is nothing at this address."),
-    PermissionDenied: Problem("forbidden", 403, "Forbidden", "This is not allowed."),
-    SuspiciousOperation: Problem("bad-request", 400, "Bad request", "This request is malformed."),
-    drf.PermissionDenied: Problem("forbidden", 403, "Forbidden"),
-    drf.NotFound: Problem("not-found", 404, "Not found", "There is nothing at this address."),
-    drf.MethodNotAllowed: Problem("method-not-allowed", 405, "Method not allowed"),
-    drf.NotAcceptable: Problem("not-acceptable", 406, "Not acceptable"),
-    PreconditionFailed: Problem("precondition-failed", 412, "Precondition failed"),
-    drf.UnsupportedMediaType: Problem("unsupported-media-type", 415, "Unsupported media type"),
-    drf.Throttled: Problem("too-many-requests", 429, "Too many requests"),
-    drf.ParseError: Problem("bad-request", 400, "Bad request"),
-    drf.ValidationError: Problem("bad-request", 400, "Bad request"),
-    Exception: Problem("server-error", 500, "Server error", "Something went wrong in Totoro."),
+    MovieNotFound: problems.MOVIE_NOT_FOUND,
+    Http404: problems.NOT_FOUND,
+    PermissionDenied: problems.FORBIDDEN,
+    SuspiciousOperation: problems.BAD_REQUEST,
+    PreconditionFailed: problems.PRECONDITION_FAILED,
+    drf.PermissionDenied: problems.FORBIDDEN,
+    drf.NotFound: problems.NOT_FOUND,
+    drf.MethodNotAllowed: problems.METHOD_NOT_ALLOWED,
+    drf.NotAcceptable: problems.NOT_ACCEPTABLE,
+    drf.UnsupportedMediaType: problems.UNSUPPORTED_MEDIA_TYPE,
+    drf.Throttled: problems.TOO_MANY_REQUESTS,
+    drf.ParseError: problems.BAD_REQUEST,
+    drf.ValidationError: problems.BAD_REQUEST,
+    Exception: problems.SERVER_ERROR,
 }
-
-URI_TOO_LONG = Problem("uri-too-long", 414, "URI too long", "This address is longer than any here.")
+# What DRF's exceptions say of themselves is meant for clients; what Django's say is not.
+TELLS = (TotoroError, drf.APIException)
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
@@ -54,15 +43,17 @@ def problem_response(error: Exception, context: dict[str, Any]) -> HttpResponse 
 
 
 def problem_of(error: BaseException) -> Problem:
+    if isinstance(error, MoviesUnavailable):
+        return problems.upstream_problem(error.reason)
     return next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
 
 
 def render(request: HttpRequest, problem: Problem, error: BaseException | None) -> HttpResponse:
-    reason = str(getattr(error, "reason", "")).replace("_", "-").removeprefix("upstream-")
-    detail = problem.detail or _text(getattr(error, "detail", error))
+    tells = isinstance(error, TELLS) and not isinstance(error, drf.NotFound)
+    detail = _text(getattr(error, "detail", error)) if tells else problem.detail
     response = JsonResponse(
         {
-            "type": f"/problems/{problem.name.format(reason=reason)}/",
+            "type": problem.type,
             "title": problem.title,
             "status": problem.status,
             "detail": detail,
@@ -91,16 +82,16 @@ def _text(detail: object) -> str:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, PROBLEMS[SuspiciousOperation], exception)
+    return render(request, problems.BAD_REQUEST, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, PROBLEMS[PermissionDenied], exception)
+    return render(request, problems.FORBIDDEN, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, PROBLEMS[Http404], exception)
+    return render(request, problems.NOT_FOUND, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return render(request, PROBLEMS[Exception], None)
+    return render(request, problems.SERVER_ERROR, None)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -16,6 +17,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from services.clock import Clock
+from totoro.proxy import FORWARDED
 
 # A proxy adds one of these for whom it asks, a browser the last for a page of somebody else.
 FOR_OTHERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "Origin")
@@ -63,10 +65,10 @@ class MetricsView(APIView):
     renderer_classes = [PlainTextRenderer]
     swagger_schema = None
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_near(request):
-            raise Http404
-        super().initial(request, *args, **kwargs)
+            raise Http404  # to Django: the Allow of an answer of this view's own would tell of it
+        return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(
@@ -76,10 +78,10 @@ class MetricsView(APIView):
         )
 
 
-def is_near(request: Request) -> bool:
-    if any(name in request.headers for name in FOR_OTHERS):
+def is_near(request: HttpRequest) -> bool:
+    if FORWARDED in request.META or any(name in request.headers for name in FOR_OTHERS):
         return False
     try:
-        return ip_address(request.META["REMOTE_ADDR"]).is_private
+        return ip_address(request.META.get("REMOTE_ADDR", "")).is_private
     except ValueError:  # a Unix socket has none
         return False

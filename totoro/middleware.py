@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.middleware.common import CommonMiddleware
 
-from totoro.errors import URI_TOO_LONG, render
+from totoro.errors import render
+from totoro.problems import URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,16 @@ class AnyOriginMiddleware:
             if not response["Vary"]:
                 del response["Vary"]
         return response
+
+
+class HostMiddleware(CommonMiddleware):
+    """Django's CommonMiddleware, which refuses a foreign Host, but not from those who watch over
+    Totoro: they come by an address that changes, and get nothing but a word on its health."""
+
+    UNNAMED = ("/livez", "/readyz", "/metrics")
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path_info in self.UNNAMED else super().process_request(request)
 
 
 class AddressLengthMiddleware:

@@ -39,6 +39,18 @@ HOST_NAME = re.compile(r"[a-z0-9_.-]+")
 # As browsers send it: no path, no user.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
+# As DRF has them, and in full.
+SECONDS = {
+    name: seconds
+    for names, seconds in (
+        (("s", "sec", "second"), 1),
+        (("m", "min", "minute"), 60),
+        (("h", "hour"), 3600),
+        (("d", "day"), 86_400),
+    )
+    for name in names
+}
+
 
 def boolean(text: str) -> bool:
     values = {"true": True, "yes": True, "on": True, "1": True}
@@ -57,6 +69,16 @@ def integer(least: int, most: int) -> Callable[[str], int]:
         raise ValueError(f"must be a whole number from {least} to {most}")
 
     return parse
+
+
+def rate(text: str) -> tuple[int, int] | None:
+    """Requests and seconds; None for `off`."""
+    if text.lower() == "off":
+        return None
+    found = re.fullmatch("0*([1-9][0-9]{0,9})/([a-z]+)", text.lower())
+    if not found or found[2] not in SECONDS:
+        raise ValueError("must be off or like 600/min, with a whole number and s, min, h or day")
+    return int(found[1]), SECONDS[found[2]]
 
 
 def choice(*allowed: str) -> Callable[[str], str]:

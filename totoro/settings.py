@@ -82,6 +82,37 @@ def database(url: str) -> dict[str, Any]:
     return described
 
 
+def redis_cache(url: str, *, patience: float) -> dict[str, Any]:
+    """`patience`: how long an answer may take (seconds)."""
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": url,
+        "KEY_PREFIX": "totoro",
+        "OPTIONS": {
+            # django-redis' own default is pickle.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+            # One command of a hung Redis costs a request at most the sum of the two.
+            "SOCKET_CONNECT_TIMEOUT": 0.1,
+            "SOCKET_TIMEOUT": patience,
+            # No greetings beyond AUTH: each would cost a slow Redis a round trip more.
+            "CONNECTION_POOL_KWARGS": {
+                "max_connections": 64,
+                "protocol": 2,
+                "driver_info": None,
+            },
+        },
+    }
+
+
+def redis_caches(url: str) -> dict[str, Any]:
+    return {
+        "default": redis_cache(url, patience=0.2),
+        # In the way of requests, so less patient. The fragment, which means nothing to Redis, makes
+        # django-redis keep another pool of connections, with these time-outs.
+        "quotas": redis_cache(f"{url}#quotas", patience=0.1),
+    }
+
+
 class Base(Configuration):  # type: ignore[misc]  # django-configurations has no types
     """What Dev, Test and Production have in common."""
 
@@ -96,6 +127,9 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     REFRESH_AHEAD = env(None, parse.integer(0, 86_400))
     STALE_IF_ERROR = env(86_400, parse.integer(0, 3_153_600_000))
     SNAPSHOT_HISTORY = env(100, parse.integer(1, 1_000_000))
+    # Requests and seconds, or None.
+    THROTTLE_RATE = env((600, 60), parse.rate)
+    TRUSTED_PROXIES = env(0, parse.integer(0, 10))
     REDIS_URL = env("", parse.redis_url, secret=True)
     DATABASE_URL = env("", parse.database_url, secret=True)
     ORIGINS = env(["*"], parse.origins, name="CORS_ALLOWED_ORIGINS")
@@ -111,10 +145,11 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "django.contrib.staticfiles",
         "corsheaders",
         "rest_framework",
+        # Before drf_yasg, one of whose templates it extends.
+        "totoro",
         "drf_yasg",
         "services",
         "movies",
-        "totoro",
     ]
     MIDDLEWARE = [
         "totoro.middleware.RequestIDMiddleware",
@@ -124,7 +159,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "corsheaders.middleware.CorsMiddleware",
         "totoro.middleware.AddressLengthMiddleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
-        "django.middleware.common.CommonMiddleware",
+        "totoro.middleware.HostMiddleware",
     ]
     ROOT_URLCONF = "totoro.urls"
     WSGI_APPLICATION = "totoro.wsgi.application"
@@ -210,27 +245,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     def CACHES(self) -> dict[str, Any]:
         if not self.REDIS_URL:
             return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-        return {
-            "default": {
-                "BACKEND": "django_redis.cache.RedisCache",
-                "LOCATION": self.REDIS_URL,
-                "KEY_PREFIX": "totoro",
-                "OPTIONS": {
-                    # django-redis' own default is pickle.
-                    "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-                    # One command of a hung Redis costs a request at most the sum of the two.
-                    "SOCKET_CONNECT_TIMEOUT": 0.1,
-                    "SOCKET_TIMEOUT": 0.2,
-                    # No greetings beyond AUTH: each would cost a slow Redis a round trip more.
-                    "CONNECTION_POOL_KWARGS": {
-                        "max_connections": 64,
-                        "protocol": 2,
-                        "lib_name": None,
-                        "lib_version": None,
-                    },
-                },
-            }
-        }
+        return redis_caches(self.REDIS_URL)
 
     @property
     def DATABASES(self) -> dict[str, Any]:
@@ -284,6 +299,8 @@ class Test(Base):
     # A closed port: a test that forgets to start its own upstream fails at once.
     GHIBLI_API_BASE_URL = "http://127.0.0.1:9/"
     ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
+    # Tests ask more often than anybody may.
+    THROTTLE_RATE = None
 
     @property
     def DATABASES(self) -> dict[str, Any]:

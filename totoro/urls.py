@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 from totoro.docs import SchemaView
 from totoro.health import LivezView, ReadyzView
 from totoro.metrics import MetricsView
+from totoro.problems import ProblemListView, ProblemView
 
 handler400 = "totoro.errors.bad_request"
 handler403 = "totoro.errors.permission_denied"
@@ -15,6 +16,8 @@ urlpatterns = [
     path("redoc/", SchemaView.with_ui("redoc"), name="redoc"),
     re_path(r"^swagger\.(?P<format>json|yaml)$", SchemaView.without_ui(), name="swagger"),
     path("movies/", include("movies.urls")),
+    path("problems/", ProblemListView.as_view(), name="problems"),
+    path("problems/<str:name>/", ProblemView.as_view(), name="problem"),
     path("livez", LivezView.as_view(), name="livez"),
     path("readyz", ReadyzView.as_view(), name="readyz"),
     path("metrics", MetricsView.as_view(), name="metrics"),

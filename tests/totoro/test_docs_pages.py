@@ -144,7 +144,12 @@ def test_the_document_holds_the_api_and_nothing_for_operators(document: dict[str
         if method != "parameters"
     }
 
-    assert operations == {"GET /movies/": "listMovies", "GET /movies/{movie_id}/": "getMovie"}
+    assert operations == {
+        "GET /movies/": "listMovies",
+        "GET /movies/{movie_id}/": "getMovie",
+        "GET /problems/": "listProblems",
+        "GET /problems/{name}/": "getProblem",
+    }
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"])
@@ -178,7 +183,7 @@ def assert_described(
     python_type = {"object": dict, "array": list, "string": str, "integer": int}[schema["type"]]
     assert isinstance(value, python_type)
     if isinstance(value, dict):
-        assert set(schema["required"]) <= set(value)
+        assert set(schema.get("required", ())) <= set(value)
         assert list(value) == [name for name in schema["properties"] if name in value]
         for name in value:
             assert_described(value[name], schema["properties"][name], definitions)

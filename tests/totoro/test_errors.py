@@ -19,6 +19,7 @@ from services.exceptions import MovieNotFound, MoviesUnavailable, Reason, Totoro
 from tests.servers import Totoro
 from tests.totoro.broken import SECRET
 from totoro.errors import PROBLEMS, problem_of
+from totoro.problems import KINDS
 from upstream import StandIn
 
 KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
@@ -69,9 +70,19 @@ def assert_problem(
 
 @pytest.mark.parametrize("error", [*tree(TotoroError), TotoroError])
 def test_each_error_of_the_services_has_a_problem_of_its_own(error: type[BaseException]) -> None:
-    expected = error not in {*NEVER_SEEN, TotoroError}
+    # MoviesUnavailable has one for each reason.
+    expected = error not in {*NEVER_SEEN, TotoroError, MoviesUnavailable}
 
     assert (error in PROBLEMS) is expected
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_each_reason_has_a_problem_of_its_own(reason: Reason) -> None:
+    problem = problem_of(MoviesUnavailable(reason, retry_after=1))
+
+    assert problem.status == 503
+    assert problem.name == "upstream-" + reason.replace("_", "-").removeprefix("upstream-")
+    assert problem.name in KINDS
 
 
 def test_the_tree_of_errors_is_the_whole_file() -> None:
@@ -128,7 +139,7 @@ def test_what_is_not_allowed_is_forbidden(broken: Client, path: str) -> None:
     assert SECRET not in response.text
 
 
-@pytest.mark.parametrize("path", ["/films/", "/favicon.ico", "/static/none.js", "/problems/"])
+@pytest.mark.parametrize("path", ["/films/", "/favicon.ico", "/static/none.js", "/problems/none/"])
 def test_an_unknown_address_is_not_found(api: Client, path: str) -> None:
     assert_problem(api.get(path), 404, "not-found", instance=path)
 

@@ -122,3 +122,11 @@ def test_only_booleans_and_an_age_are_told(tmp_path: Path) -> None:
     age = health.pop("age")
     assert age is None or isinstance(age, float)
     assert all(isinstance(value, bool) for value in health.values())
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_a_probe_may_come_by_any_address(path: str, server: Totoro) -> None:
+    stranger = {"Host": "10.1.2.3:8000"}
+
+    assert server.get(path, headers=stranger).status_code == 200
+    assert server.get("/movies/", headers=stranger).status_code == 400

@@ -26,6 +26,8 @@ DEFAULTS = {
     "REFRESH_AHEAD": None,
     "STALE_IF_ERROR": 86_400,
     "SNAPSHOT_HISTORY": 100,
+    "THROTTLE_RATE": (600, 60),
+    "TRUSTED_PROXIES": 0,
     "REDIS_URL": "",
     "DATABASE_URL": "",
     "CORS_ALLOWED_ORIGINS": ["*"],
@@ -54,6 +56,18 @@ GOOD = [
     ("REFRESH_AHEAD", "0", 0),
     ("STALE_IF_ERROR", "0", 0),
     ("SNAPSHOT_HISTORY", "1", 1),
+    ("THROTTLE_RATE", "600/min", (600, 60)),
+    ("THROTTLE_RATE", "10/s", (10, 1)),
+    ("THROTTLE_RATE", "10/sec", (10, 1)),
+    ("THROTTLE_RATE", "10/second", (10, 1)),
+    ("THROTTLE_RATE", "1/m", (1, 60)),
+    ("THROTTLE_RATE", "0060/Minute", (60, 60)),
+    ("THROTTLE_RATE", "5000/h", (5000, 3600)),
+    ("THROTTLE_RATE", "5000/hour", (5000, 3600)),
+    ("THROTTLE_RATE", "7/d", (7, 86_400)),
+    ("THROTTLE_RATE", "1000000000/day", (1_000_000_000, 86_400)),
+    ("THROTTLE_RATE", "off", None),
+    ("TRUSTED_PROXIES", "2", 2),
     ("REDIS_URL", "", ""),
     ("REDIS_URL", "redis://cache:6379/0", "redis://cache:6379/0"),
     ("REDIS_URL", "rediss://:secret@cache", "rediss://:secret@cache"),
@@ -99,6 +113,20 @@ BAD = [
     ("REFRESH_AHEAD", "-1"),
     ("STALE_IF_ERROR", "forever"),
     ("SNAPSHOT_HISTORY", "0"),
+    ("THROTTLE_RATE", ""),
+    ("THROTTLE_RATE", "600"),
+    ("THROTTLE_RATE", "0/min"),
+    ("THROTTLE_RATE", "-1/min"),
+    ("THROTTLE_RATE", "1.5/s"),
+    ("THROTTLE_RATE", "600/fortnight"),
+    ("THROTTLE_RATE", "600/5min"),
+    ("THROTTLE_RATE", "600 / min"),
+    ("THROTTLE_RATE", "\uff11/s"),
+    ("THROTTLE_RATE", "10000000000/s"),
+    ("THROTTLE_RATE", "none"),
+    ("TRUSTED_PROXIES", "-1"),
+    ("TRUSTED_PROXIES", "11"),
+    ("TRUSTED_PROXIES", "*"),
     ("REDIS_URL", "cache:6379"),
     ("REDIS_URL", "http://cache:6379"),
     ("REDIS_URL", "redis://cache:port/0"),
@@ -356,7 +384,7 @@ def test_the_tests_configuration_ignores_the_developers_environment() -> None:
         for setting, value in uppercase_attributes(Production).items()
         if isinstance(value, Variable)
     }
-    expected |= {"REFRESH_AHEAD": 10}
+    expected |= {"REFRESH_AHEAD": 10, "THROTTLE_RATE": None}
     expected |= {"GHIBLI_API_BASE_URL": "http://127.0.0.1:9/"}
     expected |= {"ALLOWED_HOSTS": ["testserver", "127.0.0.1", "localhost"]}
     del expected["SECRET_KEY"]

@@ -1,0 +1,347 @@
+"""The people's view of /movies/, as one uses it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from services import bundled
+from tests.browser.conftest import DESKTOP, PHONE, Visit
+from tests.servers import Totoro, wait_until
+from upstream import StandIn
+
+pytestmark = pytest.mark.browser
+
+FACTS = bundled.load()
+TITLES = [film["title"] for film in FACTS.films]
+ALL = f"{len(TITLES)} movies"
+# Of what axe-core calls an impact.
+BAD = ("serious", "critical")
+
+
+def titles(page: Page) -> list[str]:
+    return page.get_by_role("heading", level=2).all_inner_texts()
+
+
+def count(page: Page) -> Any:
+    return expect(page.get_by_role("status"))
+
+
+def search(page: Page, words: str) -> None:
+    page.get_by_role("searchbox", name="Search").press_sequentially(words)
+
+
+def test_it_shows_all_movies_in_the_api_s_order(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    count(page).to_have_text(ALL)
+    assert titles(page) == TITLES
+
+
+def test_searching_narrows_the_list_as_one_types(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    search(page, "kondo")
+
+    count(page).to_have_text(f"1 of {ALL}")
+    assert titles(page) == ["Whisper of the Heart"]
+    assert page.url.endswith("/movies/?search=kondo")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+def test_a_search_asks_the_api_when_one_pauses_and_for_ids_alone(
+    visit: Visit, server: Totoro
+) -> None:
+    page = visit("/movies/")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    search(page, "kondo")
+
+    count(page).to_have_text(f"1 of {ALL}")
+    assert [url for url in asked if "/movies/?" in url] == [
+        f"{server.url}/movies/?search=kondo&fields=id"
+    ]
+
+
+def test_ordering_sorts_the_list_and_says_so(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    page.get_by_label("Order").select_option("Newest first")
+
+    count(page).to_have_text(f"{ALL}, newest first")
+    assert titles(page)[0] == "Earwig and the Witch"
+    assert page.url.endswith("?ordering=-release_date")
+
+
+def test_finding_nothing_is_said_and_can_be_undone(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    search(page, "no such film")
+    count(page).to_have_text(f"0 of {ALL}")
+    expect(page.get_by_text("No movie is like that.")).to_be_visible()
+
+    page.get_by_role("searchbox").fill("")
+    count(page).to_have_text(ALL)
+    assert titles(page) == TITLES
+    assert page.url.endswith("/movies/")
+
+
+def test_an_address_with_a_search_can_be_shared_and_widened(visit: Visit) -> None:
+    page = visit("/movies/?search=kondo&ordering=title")
+    assert titles(page) == ["Whisper of the Heart"]
+
+    page.get_by_role("searchbox").fill("")
+
+    count(page).to_have_text(f"{ALL}, title, A to Z")
+    assert titles(page) == sorted(TITLES)
+
+
+def test_a_page_of_movies_gives_way_to_a_search(visit: Visit) -> None:
+    page = visit("/movies/?limit=5&offset=5")
+    count(page).to_have_text(f"6 to 10 of {ALL}")
+
+    search(page, "totoro")
+
+    count(page).to_have_text(f"1 of {ALL}")
+    expect(page.get_by_role("navigation", name="Pages")).to_have_count(0)
+
+
+def test_a_director_leads_to_the_director_s_movies(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    page.get_by_role("link", name="Isao Takahata").first.click()
+    assert len(titles(page)) == sum(film["director"] == "Isao Takahata" for film in FACTS.films)
+
+    page.get_by_label("Order").select_option("Newest first")
+    count(page).to_have_text(re.compile("newest first"))
+    page.get_by_role("link", name="Remove the filter Director").click()
+    assert len(titles(page)) == len(TITLES)
+    assert page.url.endswith("?ordering=-release_date")
+
+
+def test_a_refused_search_leaves_the_list_and_says_why(visit: Visit) -> None:
+    page = visit("/movies/")
+    page.route(
+        "**/movies/?*",
+        lambda route: route.fulfill(
+            status=429,
+            content_type="application/problem+json",
+            json={"detail": "Too many requests."},
+        ),
+    )
+
+    search(page, "kondo")
+
+    count(page).to_have_text("The list is as it was. Too many requests.")
+    assert titles(page) == TITLES
+
+
+def test_a_server_that_is_away_leaves_the_list_and_is_told(visit: Visit) -> None:
+    page = visit("/movies/")
+    page.route("**/movies/?*", lambda route: route.abort())
+
+    search(page, "kondo")
+
+    count(page).to_have_text("The list is as it was. Totoro cannot be reached.")
+    assert titles(page) == TITLES
+
+
+# Without a mouse
+
+
+def test_the_keyboard_reaches_all_of_it_and_sees_where_it_is(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    reached = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.innerText || document.activeElement.id")
+        )
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", reached
+
+    assert reached[:4] == ["Skip to the movies", "Totoro", "API documentation", "search"]
+    assert reached[5:7] == ["Show", "Hayao Miyazaki"]
+    assert reached[7].startswith("14 people")
+
+
+def test_the_keyboard_can_skip_to_the_movies(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the movies")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+
+    expect(page.get_by_role("link", name="Hayao Miyazaki").first).to_be_focused()
+
+
+def test_the_keyboard_searches_and_opens_the_people(visit: Visit) -> None:
+    page = visit("/movies/")
+
+    page.get_by_role("searchbox").focus()
+    page.keyboard.type("arrietty")
+    page.keyboard.press("Enter")
+    count(page).to_have_text(f"1 of {ALL}")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    names = [p["name"] for p in FACTS.people if any("2de9426b" in link for link in p["films"])]
+    assert names
+    for name in names:
+        expect(page.locator(".people").get_by_text(name)).to_be_visible()
+
+
+# Without a script
+
+
+def test_without_javascript_it_is_a_list_of_all_movies_and_people(visit: Visit) -> None:
+    page = visit("/movies/", java_script_enabled=False)
+
+    assert titles(page) == TITLES
+    for summary in page.locator("summary").all():
+        summary.click()
+    shown = page.locator("#movies").inner_text()
+    assert [p["name"] for p in FACTS.people if p["films"] and p["name"] not in shown] == []
+
+
+def test_without_javascript_the_form_searches(visit: Visit) -> None:
+    page = visit("/movies/", java_script_enabled=False)
+
+    search(page, "miyazaki")
+    page.get_by_label("Order").select_option("Newest first")
+    page.get_by_role("button", name="Show").click()
+
+    count(page).to_have_text(re.compile(rf"\d+ of {ALL}, newest first"))
+    assert titles(page)[-1] == "Castle in the Sky"
+    expect(page.get_by_role("searchbox")).to_have_value("miyazaki")
+
+
+# On all kinds of screens, for all kinds of eyes
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_nothing_scrolls_sideways(visit: Visit, width: int) -> None:
+    page = visit("/movies/", size=(width, 700))
+
+    page.locator("details").evaluate_all("all => all.forEach((each) => (each.open = true))")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_is_dark_where_one_likes_that(visit: Visit) -> None:
+    colours = [
+        visit("/movies/", color_scheme=scheme).evaluate(
+            "getComputedStyle(document.body).background"
+        )
+        for scheme in ("light", "dark")
+    ]
+
+    assert colours[0].startswith("rgb(247, 245, 239)")
+    assert colours[1].startswith("rgb(24, 32, 28)")
+
+
+def test_nothing_moves_where_one_does_not_like_that(visit: Visit) -> None:
+    page = visit("/movies/", reduced_motion="reduce")
+
+    moving = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert page.evaluate(moving) == "auto"
+    lasting = "all => all.map((each) => getComputedStyle(each).transitionDuration)"
+    assert set(page.locator("*").evaluate_all(lasting)) == {"0s"}
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "path", ["/movies/", "/movies/?director=takahata&limit=2", "/movies/?title=x"]
+)
+def test_axe_finds_nothing_serious(
+    visit: Visit, path: str, scheme: str, size: tuple[int, int]
+) -> None:
+    page = visit(path, color_scheme=scheme, size=size)
+    page.locator("details").evaluate_all("all => all.forEach((each) => (each.open = true))")
+
+    found = Axe().run(page)
+
+    assert [v["id"] for v in found.response["violations"] if v["impact"] in BAD] == []
+    assert found.response["passes"]
+
+
+def test_a_picture_that_does_not_come_leaves_no_trace(visit: Visit) -> None:
+    page = visit("/movies/?search=ponyo", java_script_enabled=False)
+    poster, picture = page.locator(".poster"), page.locator(".poster img")
+    poster.scroll_into_view_if_needed()
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("(each) => each.naturalWidth") == 0
+    drawn = poster.screenshot()
+
+    picture.evaluate("(each) => each.remove()")
+
+    assert poster.screenshot() == drawn
+
+
+def test_a_picture_that_comes_covers_its_placeholder(visit: Visit) -> None:
+    page = visit("/movies/?search=ponyo")
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="60" height="90"/>'
+    page.route(
+        "https://image.tmdb.org/**",
+        lambda route: route.fulfill(content_type="image/svg+xml", body=svg),
+    )
+
+    page.reload()
+    page.locator(".poster").scroll_into_view_if_needed()
+
+    expect(page.locator(".poster img")).to_have_js_property("naturalWidth", 60)
+    assert page.locator(".poster img").bounding_box() == page.locator(".poster").bounding_box()
+
+
+# While the data changes
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[tuple[Totoro, StandIn]]:
+    """A server whose answers live for a second, and its upstream."""
+    with StandIn() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, REFRESH_AHEAD=0)
+        yield server, upstream
+        server.terminate()
+
+
+def test_newer_data_comes_with_the_next_search(visit: Visit, quick: tuple[Totoro, StandIn]) -> None:
+    server, upstream = quick
+    page = visit("/movies/", at=server)
+    page.locator("summary").first.click()
+    upstream.data["films"][0]["title"] = "Zeppelins"
+    wait_until(lambda: "Zeppelins" in server.get("/movies/").text, what="the next answer")
+
+    page.get_by_label("Order").select_option("Oldest first")
+
+    count(page).to_have_text(f"{ALL}, oldest first")
+    assert titles(page)[0] == "Zeppelins"
+    expect(page.locator("details").first).to_have_attribute("open", "")
+
+
+def test_the_age_is_told_and_staleness_noticed(visit: Visit, quick: tuple[Totoro, StandIn]) -> None:
+    server, upstream = quick
+    page = visit("/movies/", at=server)
+    expect(page.locator("#freshness")).to_have_text(re.compile(r"UTC \((now|\d+ seconds? ago)\)"))
+    upstream.switches.status = 500
+    wait_until(lambda: "Age" in server.get("/movies/").headers, what="a stale answer")
+
+    page.get_by_label("Order").select_option("Oldest first")
+
+    notice = page.get_by_text("The Ghibli API cannot be used at the moment.")
+    expect(notice).to_be_visible()
+    assert titles(page) == TITLES
+
+    upstream.switches.status = None
+    wait_until(lambda: "Age" not in server.get("/movies/").headers, what="a fresh answer")
+    page.get_by_label("Order").select_option("Newest first")
+    expect(notice).to_have_count(0)

@@ -1,0 +1,175 @@
+"""The OpenAPI document: what it promises is what the API does, for machines that read it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from bravado.client import SwaggerClient
+from bravado.exception import HTTPBadRequest, HTTPNotFound
+from django.core.wsgi import get_wsgi_application
+from django.test import Client, RequestFactory
+from django.urls import clear_script_prefix
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rest_framework.renderers import JSONRenderer
+from schemathesis import GenerationMode
+from swagger_spec_validator.validator20 import validate_spec
+
+from movies.query import DetailQuerySerializer, ListQuerySerializer, Query
+from movies.serializers import MovieListSerializer, MovieSerializer, PersonSerializer
+from tests.servers import ROOT, Totoro
+from upstream import StandIn
+
+POSITIVE = GenerationMode.POSITIVE
+SNAPSHOT = ROOT / "docs" / "openapi.json"
+PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
+    with StandIn() as upstream:
+        folder = tmp_path_factory.mktemp("openapi")
+        server = Totoro(folder, GHIBLI_API_BASE_URL=upstream.url, THROTTLE_RATE="off")
+        yield server
+        server.terminate()
+
+
+@pytest.fixture
+def document(api: Client) -> dict[str, Any]:
+    told: dict[str, Any] = api.get("/swagger.json").json()
+    return told
+
+
+def test_it_is_valid_by_the_official_schema(document: dict[str, Any]) -> None:
+    validate_spec(document)
+
+
+def test_it_is_the_one_that_was_committed(document: dict[str, Any]) -> None:
+    """`make openapi` writes it anew: then the change is there to be seen in the commit."""
+    told = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+    assert SNAPSHOT.read_text("utf-8") == told
+
+
+def test_it_describes_every_parameter_with_an_example(document: dict[str, Any]) -> None:
+    described = document["paths"]["/movies/"]["get"]["parameters"]
+
+    assert {parameter["name"] for parameter in described} == set(Query._fields)
+    assert all("For example `" in parameter["description"] for parameter in described)
+
+
+@pytest.mark.parametrize("serializer", [ListQuerySerializer, DetailQuerySerializer])
+def test_its_examples_are_accepted(serializer: type[DetailQuerySerializer]) -> None:
+    fields: dict[str, Any] = serializer().get_fields()
+
+    assert serializer(data={name: field.example for name, field in fields.items()}).is_valid()
+
+
+def test_its_example_answers_have_the_shape(document: dict[str, Any]) -> None:
+    answer = document["paths"]["/movies/"]["get"]["responses"]["200"]["examples"]
+
+    (movie,) = answer["application/json"]["api_data"]
+    assert list(movie) == list(MovieSerializer().get_fields())
+    assert list(movie["people"][0]) == list(PersonSerializer().get_fields())
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/{movie_id}/"])
+def test_it_names_every_status(path: str, document: dict[str, Any]) -> None:
+    statuses = set(document["paths"][path]["get"]["responses"])
+
+    expected = {"200", "304", "400", "406", "412", "414", "429", "500", "503"}
+    assert statuses == expected | ({"404"} if "movie_id" in path else set())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_envelope_is_the_serializers(api: Client, upstream: StandIn) -> None:
+    page = api.get("/movies/?limit=1").json()
+
+    assert list(page) == list(MovieListSerializer().get_fields())
+    assert api.get("/movies/").content.startswith(b'{"api_data":[{"id":"')
+    assert JSONRenderer().render({"a": 1}) == b'{"a":1}'
+
+
+@pytest.mark.django_db
+def test_it_is_right_behind_a_path_prefix() -> None:
+    application: Any = get_wsgi_application()
+    environ = RequestFactory().get("/swagger.json", SCRIPT_NAME="/ghibli").environ
+    try:
+        behind = json.loads(b"".join(application(environ, lambda *started: None)))
+    finally:
+        clear_script_prefix()  # of this thread, which the next test has too
+
+    assert behind["basePath"] == "/ghibli"
+    assert "host" not in behind
+
+
+# Machines that read it
+
+
+# Plain dictionaries, without a None for what was not sent.
+AS_SENT = {"use_models": False, "include_missing_properties": False}
+
+
+def generated_client(server: Totoro, **config: bool) -> Any:
+    document = server.get("/swagger.json").json()
+    generate: Any = SwaggerClient.from_spec
+    return generate(document, origin_url=server.url, config={**AS_SENT, **config})
+
+
+def test_a_generated_client_lists_pages_filters_and_gets(server: Totoro) -> None:
+    client = generated_client(server)
+
+    everything = client.movies.listMovies().response().result
+    page = client.movies.listMovies(limit=5, offset=20).response().result
+    found = client.movies.listMovies(search="kondo", fields=["id", "title"]).response().result
+    movie = client.movies.getMovie(movie_id=PORCO_ROSSO).response().result
+
+    assert len(everything["api_data"]) == 22
+    assert len(page["api_data"]) == 2
+    assert page["pagination"]["previous"].endswith("limit=5&offset=15")
+    assert [list(movie) for movie in found["api_data"]] == [["id", "title"]]
+    assert movie["api_data"]["people"][0]["name"] == "Porco Rosso"
+
+
+def test_a_generated_client_meets_problems(server: Totoro) -> None:
+    client = generated_client(server, validate_requests=False)
+
+    with pytest.raises(HTTPNotFound):
+        client.movies.getMovie(movie_id="nope").response()
+    with pytest.raises(HTTPBadRequest):
+        client.movies.listMovies(limit=0).response()
+
+
+FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def keep_every_promise(schema: Any, **headers: str) -> None:
+    """Each operation, asked as it may be asked and as it may not, with all checks on."""
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        # What takes no parameters cannot be asked wrongly.
+        modes = list(GenerationMode) if list(operation.iter_parameters()) else [POSITIVE]
+        cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
+
+        # Not through schemathesis' pytest plugin, which does not know this version of pytest.
+        @FUZZ
+        @given(case=cases)
+        def check(case: Any) -> None:
+            case.call_and_validate(headers=headers)
+
+        check()
+
+
+@pytest.mark.slow
+def test_the_running_server_keeps_every_promise(server: Totoro) -> None:
+    keep_every_promise(schemathesis.openapi.from_url(f"{server.url}/swagger.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_the_application_keeps_every_promise(upstream: StandIn) -> None:
+    schema = schemathesis.openapi.from_wsgi("/swagger.json", get_wsgi_application())
+    # Its client in the process does not decode gzip.
+    keep_every_promise(schema, **{"Accept-Encoding": "identity"})
