@@ -36,13 +36,17 @@ class MovieService:
         self._refresher.close()
 
 
+def policy() -> Policy:
+    return Policy(settings.CACHE_TTL, settings.REFRESH_AHEAD, settings.STALE_IF_ERROR)
+
+
+def shared_store() -> SharedStore:
+    return RedisStore(remember=settings.STALE_IF_ERROR) if settings.REDIS_URL else ProcessStore()
+
+
 @cache
 def movie_service() -> MovieService:
     """The service of this process, put together from the settings."""
-    policy = Policy(settings.CACHE_TTL, settings.REFRESH_AHEAD, settings.STALE_IF_ERROR)
-    store: SharedStore = (
-        RedisStore(remember=policy.stale_if_error) if settings.REDIS_URL else ProcessStore()
-    )
-    database = DatabaseStore(history=settings.SNAPSHOT_HISTORY)
+    store, database = shared_store(), DatabaseStore(history=settings.SNAPSHOT_HISTORY)
     client = GhibliClient(settings.GHIBLI_API_BASE_URL)
-    return MovieService(Refresher(Freshness(store, database, policy), client, store, database))
+    return MovieService(Refresher(Freshness(store, database, policy()), client, store, database))

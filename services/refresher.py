@@ -2,8 +2,6 @@
 
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.util import Finalize
 
 import structlog
@@ -13,7 +11,7 @@ from services.clock import Clock
 from services.exceptions import UpstreamError
 from services.freshness import Answer, Freshness
 from services.ghibli import GhibliClient
-from services.sharing import HEARTBEAT, Lease, Refusal, SharedStore
+from services.sharing import Lease, Refusal, SharedStore, kept
 from services.snapshots import DatabaseStore
 
 log = structlog.get_logger(__name__)
@@ -94,7 +92,7 @@ class Refresher:
     def _fly(self, lease: Lease) -> None:
         took_off = self._clock.boot()
         try:
-            with self._heartbeat(lease):
+            with kept(lease, self._store):
                 took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
                 fetched = self._client.fetch()
             snapshot = self.freshness.land(lease, fetched, took_off)
@@ -126,21 +124,3 @@ class Refresher:
             cool_down=round(cool_down.left, 3),
             seconds=round(seconds, 3),
         )
-
-    @contextmanager
-    def _heartbeat(self, lease: Lease) -> Iterator[None]:
-        """Keep the lease while the block lasts."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT):
-                if not self._store.renew(lease) and not over.is_set():
-                    log.warning("lease_lost", fence=lease.fence)
-                    telemetry.leases.labels("lost").inc()
-                    return
-
-        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()

@@ -15,7 +15,8 @@ follow the same rules:
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -223,6 +224,25 @@ class ProcessStore:
 
 def _newest(answers: Iterable[Stored]) -> int:
     return max((answer.fence for answer in answers), default=0)
+
+
+@contextmanager
+def kept(lease: Lease, store: SharedStore) -> Iterator[None]:
+    """Renew the lease while the block lasts."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            if not store.renew(lease) and not over.is_set():
+                log.warning("lease_lost", fence=lease.fence)
+                telemetry.leases.labels("lost").inc()
+                return
+
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 # What the scripts know of an answer: the fence in its first line (snapshots.pack). A value that has

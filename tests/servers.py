@@ -153,7 +153,8 @@ class Postgres(Process):
 
     def remove(self) -> None:
         if self.process.poll() is None:
-            self.kill()
+            self.send(signal.SIGINT)  # at once, but not without giving back its shared memory
+            self.process.wait(START_LIMIT)
         shutil.rmtree(self.folder)
 
     def connect(self, database: str = "totoro") -> psycopg.Connection:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services import telemetry
 from services.exceptions import Reason
 from tests.servers import ROOT, Totoro, Valkey, free_port, wait_until
+from totoro.management.commands.serve import IN_MEMORY
 from upstream import StandIn
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
@@ -137,7 +138,7 @@ def test_each_server_counts_from_nothing_and_leaves_nothing(tmp_path: Path, star
 
     assert files
     assert total(found, "totoro_flights_total") == 0
-    assert folder.parent == Path("/dev/shm")  # in memory
+    assert folder.parent == IN_MEMORY
     assert not folder.exists()
     assert another not in (old, folder)
     assert not another.exists()
