@@ -153,8 +153,11 @@ class Postgres(Process):
 
     def remove(self) -> None:
         if self.process.poll() is None:
-            self.send(signal.SIGINT)  # at once, but not without giving back its shared memory
-            self.process.wait(START_LIMIT)
+            self.send(signal.SIGQUIT)  # at once, but not without giving back its shared memory
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
         shutil.rmtree(self.folder)
 
     def connect(self, database: str = "totoro") -> psycopg.Connection:
