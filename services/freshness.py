@@ -258,14 +258,12 @@ class Freshness:
         start = live.end - self._policy.ahead if live else now
         return max(start, trouble.until if trouble else start) - now
 
-    def take_off(self) -> Lease | Refusal | None:
-        """See what the others have; the lease if a flight is still due then, None if it is not."""
-        self.sync()
-        due = self.due()
-        if due is None or due > 0:
-            return None
+    def take_off(self) -> Lease | Refusal:
+        """The lease, if nobody has anything newer; else take over what they have, and why not."""
         granted = self._store.acquire(self._newest)
         telemetry.leases.labels(granted if isinstance(granted, Refusal) else "granted").inc()
+        if isinstance(granted, Refusal):
+            self.sync()
         return granted
 
     def sync(self) -> None:

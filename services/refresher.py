@@ -85,7 +85,7 @@ class Refresher:
             self._fly(granted)
         elif granted is Refusal.FRESH:
             return 0
-        elif granted:
+        else:
             return POLL_WHILE_WAITED_FOR if self.freshness.is_waited_for else POLL
         return self.freshness.due()
 

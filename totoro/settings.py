@@ -96,7 +96,7 @@ def redis_cache(url: str, *, patience: float) -> dict[str, Any]:
             "SOCKET_TIMEOUT": patience,
             # No greetings beyond AUTH: each would cost a slow Redis a round trip more.
             "CONNECTION_POOL_KWARGS": {
-                "max_connections": 64,
+                "max_connections": 320,
                 "protocol": 2,
                 "driver_info": None,
             },
