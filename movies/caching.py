@@ -57,4 +57,6 @@ def respond(
     response["Vary"] = "Accept, Accept-Encoding"
     for name, value in freshness_headers(answer).items():
         response[name] = value
+    if answer.source is not Source.STALE:
+        response.ends = answer.ends  # type: ignore[attr-defined]  # for TimelyMiddleware
     return response

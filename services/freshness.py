@@ -21,7 +21,7 @@ from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.ghibli import Fetched
 from services.sharing import CoolDown, Lease, Refusal, SharedStore, Stored
-from services.shrinkage import Shrinkage
+from services.shrinkage import Shrinkage, is_loss
 from services.snapshots import DatabaseStore, Snapshot
 
 # The longest that a request waits for a flight (seconds), less than proxies wait for us.
@@ -311,11 +311,15 @@ class Freshness:
 
     def _check_size(self, snapshot: Snapshot) -> None:
         """UpstreamError if most films are gone from what could be given in its place."""
-        kept = self._kept()
-        with self.changed:
-            self._remember(kept)
         now = self._clock.boot()
-        if last := self._last_good(now):
+        last = self._last_good(now)
+        if not last or is_loss(snapshot, last.snapshot):
+            # Others may know better; the rule needs no look at them.
+            kept = self._kept()
+            with self.changed:
+                self._remember(kept)
+            last = self._last_good(now)
+        if last:
             self._shrinkage.check(snapshot, last.snapshot, now)
 
     def crash(self, lease: Lease, error: UpstreamError, jitter: float) -> CoolDown:

@@ -28,6 +28,10 @@ class Loss(NamedTuple):
     flights: int = 0
 
 
+def is_loss(found: Snapshot, known: Snapshot) -> bool:
+    return len(found.movies) < SHARE * len(known.movies)
+
+
 class Shrinkage:
     """What one process has seen of it. A good answer, from whomever, makes it start anew."""
 
@@ -36,9 +40,9 @@ class Shrinkage:
 
     def check(self, found: Snapshot, known: Snapshot, now: float) -> None:
         """UpstreamError if too little is left of what is known to believe it already."""
-        films = len(found.movies)
-        if films >= SHARE * len(known.movies):
+        if not is_loss(found, known):
             return
+        films = len(found.movies)
         loss = self._loss
         if not loss or (loss.films, loss.known) != (films, known.timestamp):
             loss = Loss(films, known.timestamp, now)

@@ -1,3 +1,4 @@
+import math
 import re
 import time
 import uuid
@@ -8,6 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 
+from services.clock import Clock
 from totoro.errors import render
 from totoro.problems import URI_TOO_LONG
 
@@ -44,6 +46,24 @@ class RequestIDMiddleware:
                     status=response.status_code,
                     seconds=round(time.perf_counter() - started, 6),
                 )
+        return response
+
+
+class TimelyMiddleware:
+    """Asks once more if the answer has ended while it was being made.
+
+    Where more threads want to run than can, one may be stopped for seconds between the choice of an
+    answer and its last byte.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self._get_response = get_response
+        self._clock = Clock()
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        if getattr(response, "ends", math.inf) < self._clock.boot():
+            response = self._get_response(request)
         return response
 
 

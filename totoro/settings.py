@@ -153,6 +153,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ]
     MIDDLEWARE = [
         "totoro.middleware.RequestIDMiddleware",
+        "totoro.middleware.TimelyMiddleware",
         "django.middleware.security.SecurityMiddleware",
         "totoro.middleware.ContentSecurityPolicyMiddleware",
         "totoro.middleware.AnyOriginMiddleware",

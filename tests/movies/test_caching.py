@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
 import pytest
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
 
 from movies import renditions
 from movies.negotiation import media_weight, prefers_gzip, weights
 from movies.renditions import Shelves
+from services.clock import Clock
 from tests.services.fakes import make_snapshot
+from totoro.middleware import TimelyMiddleware
 from upstream import StandIn
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
@@ -235,3 +238,21 @@ def test_line_separators_travel_whole(api: Client, upstream: StandIn) -> None:
     upstream.data = {**upstream.data, "films": [upstream.data["films"][0] | {"title": title}]}
 
     assert json.loads(api.get("/movies/").content)["api_data"][0]["title"] == title
+
+
+def test_an_answer_that_ends_while_it_is_made_is_asked_for_once_more() -> None:
+    made: list[HttpResponse] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        made.append(HttpResponse())
+        # The first has ended already, the second lives.
+        made[-1].ends = Clock().boot() + (60 if len(made) > 1 else -1)  # type: ignore[attr-defined]
+        return made[-1]
+
+    assert TimelyMiddleware(view)(HttpRequest()) is made[1]
+    assert len(made) == 2
+    assert TimelyMiddleware(view)(HttpRequest()) is made[2]
+
+
+def test_a_fresh_answer_says_when_it_ends(api: Client, upstream: StandIn) -> None:
+    assert 59 < api.get("/movies/").ends - Clock().boot() < 60  # type: ignore[attr-defined]
