@@ -62,4 +62,7 @@ def postgres_server() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres_server: Postgres) -> None:
     """Tells Django where PostgreSQL listens, before it creates the test databases."""
-    connections.databases["postgres"]["PORT"] = postgres_server.port
+    postgres = connections.databases["postgres"]
+    postgres["PORT"] = postgres_server.port
+    # Creating, emptying and dropping them takes a busy machine longer than an answer may.
+    del postgres["OPTIONS"]["options"]

@@ -1,11 +1,14 @@
 """`manage.py serve`: how it starts and ends."""
 
+import os
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.servers import Totoro, clean_environment, manage
+from tests.servers import Totoro, clean_environment, manage, wait_until
 from upstream import StandIn
 
 PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
@@ -39,3 +42,17 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
 
         assert server.terminate() == 0
     assert server.log.read_text().count("Spawning worker-") == processes
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_while_it_starts_does(tmp_path: Path) -> None:
+    server = Totoro(tmp_path)
+    try:
+        os.kill(server.workers[0], signal.SIGKILL)
+        wait_until(lambda: server.log.read_text().count("Spawning worker-1") == 2)
+        started = time.monotonic()
+
+        assert server.terminate() == 0
+        assert time.monotonic() - started < 10  # granian would wait for half a minute
+    finally:
+        server.kill()

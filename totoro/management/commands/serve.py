@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -32,6 +33,9 @@ class Command(BaseCommand):
         with metrics_folder() as folder:
             # prometheus_client reads it when it is imported, which only the workers do.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            # A worker inherits granian's own handlers, which do nothing in it: one told to end while
+            # it still starts would serve on until it is killed, half a minute later.
+            os.register_at_fork(after_in_child=end_when_told)
             self._serve()
 
     def _serve(self) -> None:
@@ -50,6 +54,11 @@ class Command(BaseCommand):
             log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
         )
         server.serve()
+
+
+def end_when_told() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def metrics_folder() -> "tempfile.TemporaryDirectory[str]":

@@ -1,0 +1,634 @@
+"""The database is a safety net: nobody notices when it is away, and it is there when all else is."""
+
+import os
+import resource
+import shutil
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from django.db import connections
+from django.test import Client
+from prometheus_client import REGISTRY
+from pytest_django.fixtures import Settings
+
+from services import freshness, ghibli
+from services.models import KeptSnapshot
+from services.snapshots import DatabaseStore, Snapshot
+from tests.conftest import restart_service
+from tests.faults.toxics import Proxy
+from tests.scripted import Exchange, Scripted
+from tests.servers import Postgres, Totoro, Valkey, wait_until
+from tests.services.fakes import make_snapshot
+from totoro.settings import redis_caches
+from upstream import StandIn
+
+NOON = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+TABLE = "services_keptsnapshot"
+NEWEST = "SELECT max(timestamp) FROM services_keptsnapshot"
+
+both_engines = pytest.mark.django_db(databases=["default", "postgres"], transaction=True)
+
+
+def after(minutes: float, title: str = "Ponyo") -> Snapshot:
+    return make_snapshot(NOON + timedelta(minutes=minutes), title)
+
+
+@pytest.fixture(params=["default", "postgres"], ids=["sqlite", "postgresql"])
+def using(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def store(using: str) -> DatabaseStore:
+    return DatabaseStore(using=using, history=3)
+
+
+def rows(using: str) -> list[KeptSnapshot]:
+    return list(KeptSnapshot.objects.using(using).all())
+
+
+def troubles(action: str) -> float:
+    return REGISTRY.get_sample_value("totoro_database_troubles_total", {"action": action}) or 0.0
+
+
+# One row for each time that the data changed
+
+
+@both_engines
+def test_a_row_is_written_when_the_data_changed_and_else_its_timestamp_moves_on(
+    store: DatabaseStore, using: str
+) -> None:
+    kept = []
+    for snapshot in (after(0), after(1), after(2, "Totoro"), after(3)):
+        store.keep(snapshot)
+        kept.append([row.timestamp for row in rows(using)])
+
+    times = [NOON + timedelta(minutes=minutes) for minutes in range(4)]
+    assert kept == [
+        [times[0]],
+        [times[1]],
+        [times[2], times[1]],
+        [times[3], times[2], times[1]],
+    ]
+
+
+@both_engines
+def test_what_is_kept_comes_back_as_it_was(store: DatabaseStore) -> None:
+    store.keep(after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}"))
+
+    assert store.newest() == after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}")
+
+
+@both_engines
+def test_what_is_older_than_the_newest_row_is_not_kept(store: DatabaseStore, using: str) -> None:
+    store.keep(after(5))
+    store.keep(after(4, "Totoro"))
+
+    assert [row.timestamp for row in rows(using)] == [after(5).timestamp]
+
+
+@both_engines
+def test_only_so_many_rows_are_kept(store: DatabaseStore, using: str) -> None:
+    for minute in range(6):
+        store.keep(after(minute, f"Film {minute}"))
+
+    assert [row.timestamp for row in rows(using)] == [after(m).timestamp for m in (5, 4, 3)]
+    assert store.newest() == after(5, "Film 5")
+
+
+def rewrite(body: Callable[[str], str]) -> Callable[[KeptSnapshot], None]:
+    """Another body, with the digest that belongs to it."""
+
+    def damage(row: KeptSnapshot) -> None:
+        from hashlib import sha256
+
+        row.body = body(row.body)
+        row.digest = sha256(row.body.encode()).hexdigest()
+
+    return damage
+
+
+def flip(row: KeptSnapshot) -> None:
+    row.body = row.body.replace("Ponyo", "Pojyo")
+
+
+def cut(row: KeptSnapshot) -> None:
+    row.body = row.body[: len(row.body) // 2]
+
+
+def forget_the_digest(row: KeptSnapshot) -> None:
+    row.digest = ""
+
+
+DAMAGES: dict[str, Callable[[KeptSnapshot], None]] = {
+    "cut short": cut,
+    "a bit flipped": flip,
+    "no digest": forget_the_digest,
+    "cut short before the digest": rewrite(lambda body: body[: len(body) // 2]),
+    "no movies": rewrite(lambda body: "[]"),
+    "null": rewrite(lambda body: "null"),
+    "empty": rewrite(lambda body: ""),
+    "an unknown field": rewrite(lambda body: body.replace('"title"', '"tytle"')),
+    "no ids": rewrite(lambda body: body.replace('"id"', '"url"')),
+}
+
+
+@both_engines
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_row_is_refused_and_counted_and_the_one_before_it_taken(
+    damage: Callable[[KeptSnapshot], None], store: DatabaseStore, using: str
+) -> None:
+    store.keep(after(0, "Totoro"))
+    store.keep(after(1))
+    damaged = rows(using)[0]
+    damage(damaged)
+    damaged.save()
+    refused = troubles("refused")
+
+    assert store.newest() == after(0, "Totoro")
+    assert troubles("refused") - refused == 1
+
+
+@both_engines
+def test_a_damaged_row_is_not_kept_alive_by_the_same_data(store: DatabaseStore, using: str) -> None:
+    store.keep(after(0))
+    [row] = rows(using)
+    flip(row)
+    row.save()
+    store.keep(after(1))
+
+    assert store.newest() == after(1)
+
+
+# What a database can refuse
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Statements that make the database refuse, and those that end it; it may still be read."""
+
+    engine: str
+    begin: tuple[str, ...]
+    end: tuple[str, ...]
+    reads: bool = True
+
+
+FULL = f"""
+CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {TABLE} EXECUTE FUNCTION full_disk();
+"""
+NOT_FULL = f"DROP TRIGGER IF EXISTS full_disk ON {TABLE}"
+GONE = f"ALTER TABLE {TABLE} RENAME TO gone"
+BACK = f"ALTER TABLE gone RENAME TO {TABLE}"
+
+REFUSALS = {
+    "read-only SQLite": Refusal("default", ("PRAGMA query_only = 1",), ("PRAGMA query_only = 0",)),
+    "read-only PostgreSQL": Refusal(
+        "postgres",
+        ("SET default_transaction_read_only = on",),
+        ("SET default_transaction_read_only = off",),
+    ),
+    "full SQLite": Refusal(
+        "default", ("VACUUM", "PRAGMA max_page_count = 1"), ("PRAGMA max_page_count = 1000000",)
+    ),
+    "full PostgreSQL": Refusal("postgres", (FULL,), (NOT_FULL,)),
+    "SQLite without its table": Refusal("default", (GONE,), (BACK,), reads=False),
+    "PostgreSQL without its table": Refusal("postgres", (GONE,), (BACK,), reads=False),
+}
+
+
+def execute(using: str, statements: tuple[str, ...]) -> None:
+    with connections[using].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@pytest.fixture(params=REFUSALS.values(), ids=list(REFUSALS))
+def refusal(request: pytest.FixtureRequest) -> Refusal:
+    found: Refusal = request.param
+    return found
+
+
+@both_engines
+def test_a_refusal_is_counted_and_goes_no_further(refusal: Refusal) -> None:
+    store = DatabaseStore(using=refusal.engine)
+    store.keep(after(0))
+    long = after(1, "x" * 100_000)  # a full SQLite may have room left in its pages
+    before = troubles("write"), troubles("read")
+
+    execute(refusal.engine, refusal.begin)
+    try:
+        store.keep(long)
+        for _ in range(3):
+            store.keep(long)  # within the pause: it is left alone
+            store.newest()
+        counted = troubles("write") - before[0], troubles("read") - before[1]
+        found = DatabaseStore(using=refusal.engine).newest()
+    finally:
+        execute(refusal.engine, refusal.end)
+
+    assert counted == (1, 0)
+    assert found == (after(0) if refusal.reads else None)
+    DatabaseStore(using=refusal.engine).keep(long)
+    assert DatabaseStore(using=refusal.engine).newest() == long
+
+
+# Under a running server
+
+
+class Watched:
+    """A server with two-second minutes, and what clients see of it while its database is in trouble.
+
+    `newest_row`: gives the timestamp of the newest row, as text; None for none.
+    """
+
+    # Half a second is the least that a hung database costs the thread that flies, and the next flight
+    # is due a second later.
+    MINUTE: ClassVar[dict[str, Any]] = {"CACHE_TTL": 2, "REFRESH_AHEAD": 1}
+
+    def __init__(self, server: Totoro, newest_row: Callable[[], str | None]) -> None:
+        self.server, self.newest_row = server, newest_row
+
+    def troubles(self) -> int:
+        return len(self.server.events("database_failed"))
+
+    def flights(self) -> int:
+        return len(self.server.events("flight_landed", "flight_late", "flight_failed"))
+
+    def assert_nobody_notices(self) -> None:
+        """Until a flight has met the trouble and another has followed, with requests all the time."""
+        self.warm_up()
+        troubles, flights, seconds = self.troubles(), self.flights(), []
+        end = time.monotonic() + 20
+        while self.troubles() == troubles or self.flights() < flights + 2:
+            assert time.monotonic() < end, "the trouble is not met"
+            response = self.server.get("/movies/")
+            assert response.status_code == 200
+            assert response.headers["Cache-Status"].startswith("totoro; hit; ttl=")
+            assert "detail=" not in response.headers["Cache-Status"]
+            seconds.append(response.elapsed.total_seconds())
+            time.sleep(0.02)
+        assert self.troubles() - troubles <= self.flights() - flights + 1
+        assert statistics.median(seconds) < 0.3
+
+    def warm_up(self) -> None:
+        def is_hit() -> bool:
+            return "; hit; ttl=" in self.server.get("/movies/").headers["Cache-Status"]
+
+        wait_until(is_hit)
+
+    def assert_it_is_used_again(self) -> None:
+        before = self.newest_row()
+
+        def moves_on() -> bool:
+            assert self.server.get("/movies/").status_code == 200
+            return self.newest_row() not in (None, before)
+
+        wait_until(moves_on, what="a row is written again")
+
+
+@pytest.fixture(scope="module")
+def postgres_proxy(postgres_server: Postgres) -> Iterator[Proxy]:
+    with Proxy(postgres_server.port) as proxy:
+        yield proxy
+
+
+def postgres_url(proxy: Proxy) -> str:
+    return f"postgresql://postgres@127.0.0.1:{proxy.port}/totoro"
+
+
+@pytest.fixture(scope="module")
+def with_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, postgres_proxy: Proxy
+) -> Iterator[Watched]:
+    def newest() -> str | None:
+        with postgres_server.connect() as connection:
+            row = connection.execute(NEWEST).fetchone()
+        return str(row[0]) if row else None
+
+    with StandIn() as upstream:
+        server = Totoro(
+            tmp_path_factory.mktemp("postgres"),
+            GHIBLI_API_BASE_URL=upstream.url,
+            DATABASE_URL=postgres_url(postgres_proxy),
+            **Watched.MINUTE,
+        )
+        yield Watched(server, newest)
+        server.terminate()
+
+
+@pytest.fixture
+def postgres(
+    with_postgres: Watched, postgres_server: Postgres, postgres_proxy: Proxy
+) -> Iterator[Watched]:
+    """Warm, and well again after the test."""
+    with_postgres.assert_it_is_used_again()
+    yield with_postgres
+    postgres_proxy.up()
+    with postgres_server.connect("postgres") as connection:
+        connection.execute("ALTER DATABASE totoro RESET default_transaction_read_only")
+
+
+@contextmanager
+def statements(server: Postgres, begin: str, end: str) -> Iterator[None]:
+    with server.connect() as connection:
+        connection.execute(begin)
+        try:
+            yield
+        finally:
+            connection.execute(end)
+
+
+def test_postgresql_is_down(postgres: Watched, postgres_proxy: Proxy) -> None:
+    postgres_proxy.down()
+    postgres.assert_nobody_notices()
+    postgres_proxy.up()
+    postgres.assert_it_is_used_again()
+
+
+def test_somebody_has_locked_the_table_in_postgresql(
+    postgres: Watched, postgres_server: Postgres
+) -> None:
+    lock = f"BEGIN; LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"
+    with statements(postgres_server, lock, "ROLLBACK"):
+        postgres.assert_nobody_notices()
+    postgres.assert_it_is_used_again()
+
+
+@pytest.mark.minutes
+def test_postgresql_hangs(tmp_path: Path, postgres_server: Postgres, postgres_proxy: Proxy) -> None:
+    """Two seconds, the least that psycopg waits for a connection, are less than REFRESH_AHEAD."""
+    with StandIn() as upstream:
+        server = Totoro(
+            tmp_path,
+            GHIBLI_API_BASE_URL=upstream.url,
+            DATABASE_URL=postgres_url(postgres_proxy),
+            CACHE_TTL=8,
+            REFRESH_AHEAD=4,
+        )
+        watched = Watched(server, lambda: newest_in(postgres_server))
+        watched.warm_up()
+        postgres_proxy.holds = True
+        watched.assert_nobody_notices()
+        postgres_proxy.up()
+        watched.assert_it_is_used_again()
+        server.terminate()
+
+
+@pytest.mark.minutes
+def test_postgresql_is_read_only(postgres: Watched, postgres_server: Postgres) -> None:
+    with postgres_server.connect("postgres") as connection:
+        connection.execute("ALTER DATABASE totoro SET default_transaction_read_only = on")
+        postgres.assert_nobody_notices()
+        connection.execute("ALTER DATABASE totoro RESET default_transaction_read_only")
+    postgres.assert_it_is_used_again()
+
+
+@pytest.mark.minutes
+def test_postgresqls_disk_is_full(postgres: Watched, postgres_server: Postgres) -> None:
+    with statements(postgres_server, FULL, NOT_FULL):
+        postgres.assert_nobody_notices()
+    postgres.assert_it_is_used_again()
+
+
+@pytest.mark.minutes
+def test_postgresql_lacks_a_migration(postgres: Watched, postgres_server: Postgres) -> None:
+    with statements(postgres_server, GONE, BACK):
+        postgres.assert_nobody_notices()
+    postgres.assert_it_is_used_again()
+
+
+@pytest.fixture(scope="module")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sqlite") / "totoro.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def with_sqlite(sqlite_file: Path) -> Iterator[Watched]:
+    def newest() -> str | None:
+        with closing(sqlite3.connect(sqlite_file)) as connection:
+            [found] = connection.execute(NEWEST).fetchone()
+        return str(found) if found else None
+
+    with StandIn() as upstream:
+        server = Totoro(sqlite_file.parent, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
+        yield Watched(server, newest)
+        server.terminate()
+
+
+@pytest.fixture
+def sqlite(with_sqlite: Watched) -> Watched:
+    with_sqlite.assert_it_is_used_again()
+    return with_sqlite
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """By another process, as it is another one that serves."""
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=5)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
+def without_its_table(file: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=5)) as connection:
+        connection.execute(GONE)
+        yield
+        connection.execute(BACK)
+
+
+@contextmanager
+def replaced(file: Path, put: Callable[[Path], object]) -> Iterator[None]:
+    """The file is something else for a while."""
+    aside = file.with_suffix(".aside")
+    file.rename(aside)
+    put(file)
+    try:
+        yield
+    finally:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+        for rest in file.parent.glob(f"{file.name}-*"):
+            rest.unlink()
+        aside.rename(file)
+
+
+def write_rubbish(file: Path) -> None:
+    file.write_bytes(os.urandom(20_000))
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(locked, id="locked by another process"),
+        pytest.param(without_its_table, id="without its table"),
+        pytest.param(lambda file: replaced(file, write_rubbish), id="rubbish"),
+        pytest.param(lambda file: replaced(file, Path.mkdir), id="a folder"),
+    ],
+)
+def test_sqlites_file_is_in_trouble(
+    trouble: Callable[[Path], AbstractContextManager[None]], sqlite: Watched, sqlite_file: Path
+) -> None:
+    with trouble(sqlite_file):
+        sqlite.assert_nobody_notices()
+    sqlite.assert_it_is_used_again()
+
+
+@pytest.mark.minutes
+def test_the_disk_is_full_and_not_even_the_log_can_be_written(
+    sqlite: Watched, sqlite_file: Path
+) -> None:
+    [worker] = sqlite.server.workers
+    before = sqlite.newest_row()
+    # Nothing grows: no file of this process may be written beyond its first byte.
+    _, most = resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    try:
+        end = time.monotonic() + 2.5
+        timestamps = set()
+        while time.monotonic() < end:
+            response = sqlite.server.get("/movies/")
+            assert response.status_code == 200
+            assert "detail=" not in response.headers["Cache-Status"]
+            timestamps.add(response.json()["timestamp"])
+        assert len(timestamps) >= 2
+        assert sqlite.newest_row() == before
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+    sqlite.assert_it_is_used_again()
+
+
+@pytest.mark.minutes
+def test_without_a_migrated_database_everything_else_works(tmp_path: Path) -> None:
+    with StandIn() as upstream:
+        server = Totoro(tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
+        Watched(server, lambda: None).assert_nobody_notices()
+        assert server.get("/readyz").json()["database"] is False
+        server.terminate()
+
+
+# When all is down
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
+    api: Client, settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "COOL_DOWNS", (0.05,))
+    monkeypatch.setattr(ghibli, "RETRY_BACKOFF", 0.02)
+    with Scripted() as upstream, Proxy(valkey.port) as redis:
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        settings.REDIS_URL, settings.CACHES = url, redis_caches(url)
+        settings.GHIBLI_API_BASE_URL = upstream.url
+        settings.CACHE_TTL, settings.REFRESH_AHEAD = 0.3, 0
+        good = api.get("/movies/")
+        assert good.status_code == 200
+        wait_until(lambda: good.json()["timestamp"] in map(str_of_row, rows("default")))
+
+        upstream.films = upstream.people = Exchange.hang_up
+        redis.down()
+        execute("default", (GONE,))
+        wait_until(lambda: "detail=reset" in api.get("/movies/")["Cache-Status"])
+        assert api.get("/movies/").content == good.content
+
+        # A new process holds nothing…
+        restart_service()
+        assert api.get("/movies/").status_code == 503
+        assert api.get("/readyz").status_code == 503
+
+        # …and another one, with its database back, what that holds.
+        execute("default", (BACK,))
+        restart_service()
+        stale = api.get("/movies/")
+        assert stale.status_code == 200
+        assert stale.content == good.content
+        assert api.get("/readyz").status_code == 200
+
+
+def str_of_row(row: KeptSnapshot) -> str:
+    return row.timestamp.isoformat(timespec="microseconds")
+
+
+@pytest.mark.minutes
+def test_upstream_redis_and_database_are_down(
+    tmp_path: Path, postgres_server: Postgres, valkey: Valkey
+) -> None:
+    with (
+        StandIn() as upstream,
+        Proxy(int(upstream.url.rpartition(":")[2])) as ghibli,
+        Proxy(valkey.port) as redis,
+        Proxy(postgres_server.port) as database,
+    ):
+        parts = (ghibli, redis, database)
+        server = Totoro(
+            tmp_path,
+            GHIBLI_API_BASE_URL=f"http://127.0.0.1:{ghibli.port}",
+            REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
+            DATABASE_URL=postgres_url(database),
+            **Watched.MINUTE,
+        )
+        good = server.get("/movies/")
+        assert good.status_code == 200
+        wait_until(lambda: newest_in(postgres_server) == good.json()["timestamp"])
+
+        # A warm process goes on with what it holds.
+        for part in parts:
+            part.down()
+        wait_until(lambda: is_stale(server))
+        stale = server.get("/movies/")
+        assert stale.status_code == 200
+        held = stale.json()["timestamp"]
+        assert held >= good.json()["timestamp"]
+        assert server.get("/readyz").status_code == 200
+
+        # A cold one has nothing.
+        server.terminate()
+        server.start()
+        response = server.get("/movies/")
+        assert response.status_code == 503
+        assert response.headers["Retry-After"]
+        assert response.json()["type"] == "/problems/upstream-refused/"
+        assert server.get("/readyz").status_code == 503
+        assert server.get("/livez").status_code == 200
+
+        # With its database back, it has what that holds.
+        database.up()
+        wait_until(lambda: server.get("/movies/").status_code == 200)
+        stale = server.get("/movies/")
+        assert stale.json()["timestamp"] == newest_in(postgres_server)
+        assert stale.json()["api_data"] == good.json()["api_data"]
+        assert "detail=refused" in stale.headers["Cache-Status"]
+        assert server.get("/readyz").json() | {"age": 0} == {
+            "ready": True,
+            "cache": False,
+            "database": True,
+            "fresh": False,
+            "age": 0,
+        }
+        server.terminate()
+
+
+def newest_in(server: Postgres) -> str:
+    with server.connect() as connection:
+        row = connection.execute(NEWEST).fetchone()
+    assert row
+    moment: datetime = row[0]
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def is_stale(server: Totoro) -> bool:
+    response = server.get("/movies/")
+    assert response.status_code == 200
+    return "detail=" in response.headers["Cache-Status"]

@@ -1,0 +1,891 @@
+"""The Ghibli API on its worst days, and what clients get meanwhile.
+
+Everything that can be wrong with it is tried twice: cold, with nothing kept to serve, and warm, with
+an answer whose minute is over. Over the whole stack, down to the sockets; tests/services/
+test_ghibli.py tries more, but asks the facade alone.
+"""
+
+import gzip
+import json
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from django.test import Client
+from prometheus_client import REGISTRY
+from pytest_django.fixtures import Settings
+
+from services import freshness, ghibli
+from services.exceptions import Reason
+from services.ghibli import GhibliClient
+from services.models import KeptSnapshot
+from tests.conftest import restart_service
+from tests.faults.toxics import Proxy
+from tests.scripted import (
+    CATALOGUE,
+    FILMS,
+    PEOPLE,
+    Exchange,
+    Script,
+    Scripted,
+    answer,
+    answer_json,
+    chunked,
+    film,
+    person,
+    then,
+)
+from tests.servers import Totoro, wait_until
+
+# Flights write from a thread of their own, which a transaction around the test would not see.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MIB = 1024 * 1024
+# A minute is short here, and so is the wait after a failure.
+MINUTE = 0.15
+COOL_DOWN = 0.05
+NAME = "ghibli.test"
+FILMS_BODY = json.dumps(CATALOGUE.films).encode()
+HEAD = answer(Content_Length=None)
+HALF = answer(FILMS_BODY)[:9000]
+CHUNKED_HEAD = answer(Content_Length=None, Transfer_Encoding="chunked")
+
+
+class Names:
+    """The system's resolver, which knows one name more, or stalls over it, or has forgotten it."""
+
+    def __init__(self) -> None:
+        self.knows = True
+        self.answers = threading.Event()
+        self.answers.set()
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: str, *arguments: Any, **options: Any) -> Any:
+        if host == NAME:
+            self.answers.wait()
+            if not self.knows:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            host = "127.0.0.1"
+        return self._real(host, *arguments, **options)
+
+
+@dataclass
+class World:
+    """The Ghibli API with all that lies before it: a name, a way, and perhaps TLS."""
+
+    upstream: Scripted
+    proxy: Proxy
+    names: Names
+    patch: pytest.MonkeyPatch
+    tls: ssl.SSLContext
+    authority: trustme.CA
+
+
+# Django's test client has no public name for its own.
+Response = Any
+
+# For as long as it lasts, the world is broken.
+Trouble = Callable[[World], AbstractContextManager[None]]
+
+
+def answers(*, films: Script = FILMS, people: Script = PEOPLE) -> Trouble:
+    @contextmanager
+    def trouble(it: World) -> Iterator[None]:
+        it.upstream.films, it.upstream.people = films, people
+        yield
+        it.upstream.films, it.upstream.people = FILMS, PEOPLE
+
+    return trouble
+
+
+def within(seconds: float, trouble: Trouble) -> Trouble:
+    """With a flight's deadline of so many seconds."""
+
+    @contextmanager
+    def hurried(it: World) -> Iterator[None]:
+        defaults = GhibliClient.__init__.__kwdefaults__
+        assert defaults
+        it.patch.setitem(defaults, "deadline", seconds)
+        yield from entered(trouble(it))
+
+    return hurried
+
+
+def impatient(trouble: Trouble) -> Trouble:
+    """With a wait for each piece of a fifth of a second."""
+
+    @contextmanager
+    def hurried(it: World) -> Iterator[None]:
+        for name in ("RESOLVE_TIMEOUT", "CONNECT_TIMEOUT", "READ_TIMEOUT"):
+            it.patch.setattr(ghibli, name, 0.2)
+        yield from entered(trouble(it))
+
+    return hurried
+
+
+def entered(block: AbstractContextManager[None]) -> Iterator[None]:
+    with block:
+        yield
+
+
+@contextmanager
+def no_such_name(it: World) -> Iterator[None]:
+    it.names.knows = False
+    yield
+    it.names.knows = True
+
+
+@contextmanager
+def stuck_resolver(it: World) -> Iterator[None]:
+    it.names.answers.clear()
+    yield
+    it.names.answers.set()
+
+
+@contextmanager
+def closed_port(it: World) -> Iterator[None]:
+    it.proxy.down()
+    yield
+    it.proxy.up()
+
+
+@contextmanager
+def black_hole(it: World) -> Iterator[None]:
+    it.proxy.fill()
+    yield
+    it.proxy.up()
+
+
+def certificate(make: Callable[[trustme.CA], trustme.LeafCert]) -> Trouble:
+    @contextmanager
+    def trouble(it: World) -> Iterator[None]:
+        make(it.authority).configure_cert(it.tls)
+        yield
+        it.authority.issue_cert("127.0.0.1").configure_cert(it.tls)
+
+    return trouble
+
+
+@contextmanager
+def plain_http(it: World) -> Iterator[None]:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(answer(b"", "400 Bad Request"))
+
+    it.upstream._opening = greet
+    yield
+    it.upstream._opening = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trouble, the reason that is told for it, and how often it is met in one flight.
+
+    `way`: what the Ghibli API is asked through. `where`: the list that is in trouble; the other may
+    not even be asked for before the flight is over.
+    """
+
+    trouble: Trouble
+    reason: Reason
+    calls: int = 1
+    way: str = "plain"
+    where: str = "films"
+
+
+def films(script: Script, reason: Reason, calls: int = 1) -> Row:
+    return Row(answers(films=script), reason, calls)
+
+
+def people(script: Script, reason: Reason) -> Row:
+    return Row(answers(people=script), reason, where="people")
+
+
+def redirect(location: str) -> bytes:
+    return answer(b"", "301 Moved Permanently", Location=location)
+
+
+def film_titled(title: bytes) -> bytes:
+    """A film in JSON whose title is exactly these bytes."""
+    return answer(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
+
+
+def bomb() -> bytes:
+    """200 MiB, in 200 KB."""
+    fold = zlib.compressobj(9, wbits=31)
+    mebibyte = bytes(MIB)
+    folded = b"".join([*(fold.compress(mebibyte) for _ in range(200)), fold.flush()])
+    return answer(folded, Content_Encoding="gzip")
+
+
+DRIP = partial(Exchange.drip, pause=0.05)
+LINKLESS = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
+TWINS = [*CATALOGUE.films, film(title="Another")]
+STRANGERS = [one | {"films": [LINKLESS]} for one in CATALOGUE.people]
+UNAVAILABLE = answer(b"{}", "503 Service Unavailable")
+
+ROWS: dict[str, Row] = {
+    "unknown name": Row(no_such_name, Reason.DNS, 0, "name"),
+    "stuck resolver": Row(impatient(stuck_resolver), Reason.DNS, 0, "name"),
+    "closed port": Row(closed_port, Reason.REFUSED, 0, "name"),
+    "black hole": Row(impatient(black_hole), Reason.CONNECT_TIMEOUT, 0, "name"),
+    "silence": Row(impatient(answers(films=Exchange.stall)), Reason.READ_TIMEOUT),
+    "headers, then silence": Row(
+        impatient(answers(films=then(HEAD, Exchange.stall))), Reason.READ_TIMEOUT
+    ),
+    "half a body, then silence": Row(
+        impatient(answers(films=then(HALF, Exchange.stall))), Reason.READ_TIMEOUT
+    ),
+    "a slow body": Row(
+        within(0.5, answers(films=then(HEAD, lambda it: DRIP(it, FILMS_BODY)))), Reason.DEADLINE
+    ),
+    "slow headers": Row(within(0.5, answers(films=lambda it: DRIP(it, FILMS))), Reason.DEADLINE),
+    "hung up at once": films(Exchange.hang_up, Reason.RESET, 2),
+    "cut in the status": films(then(HEAD[:11], Exchange.hang_up), Reason.PROTOCOL),
+    "cut in the headers": films(then(HEAD[:30], Exchange.hang_up), Reason.CONTENT_TYPE),
+    "reset in the body": films(then(HALF, Exchange.reset), Reason.RESET, 2),
+    "5 of 100 bytes": films(
+        then(answer(b"[1,2]", Content_Length="100"), Exchange.hang_up), Reason.TRUNCATED, 2
+    ),
+    "cut without a length": films(
+        then(HEAD, FILMS_BODY[:9000], Exchange.hang_up), Reason.BAD_JSON
+    ),
+    "500": films(answer(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX),
+    "502": films(answer(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX, 2),
+    "503": films(UNAVAILABLE, Reason.UPSTREAM_5XX, 2),
+    "504": films(answer(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX, 2),
+    "401": films(answer(b"{}", "401 Unauthorized"), Reason.UPSTREAM_4XX),
+    "403": films(answer(b"{}", "403 Forbidden"), Reason.UPSTREAM_4XX),
+    "404": films(answer(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "429": films(answer(b"{}", "429 Too Many Requests"), Reason.RATE_LIMITED),
+    "honest HTML": films(answer(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
+    "HTML labelled JSON": films(answer(b"<html>"), Reason.BAD_JSON),
+    "204": films(b"HTTP/1.1 204 No Content\r\n\r\n", Reason.STATUS),
+    "empty body": films(answer(b""), Reason.BAD_JSON),
+    "redirect to a link-local address": films(redirect("http://169.254.169.254/"), Reason.REDIRECT),
+    "redirect to itself": films(redirect("/films"), Reason.REDIRECT),
+    "gzip bomb": films(bomb(), Reason.TOO_LARGE),
+    "50 MB": films(
+        then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)), Reason.TOO_LARGE
+    ),
+    "endless chunks": films(
+        then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))), Reason.TOO_LARGE
+    ),
+    "an object": films(answer(b"{}"), Reason.SCHEMA),
+    "a string": films(answer(b'"x"'), Reason.SCHEMA),
+    "a number": films(answer(b"1"), Reason.SCHEMA),
+    "null": films(answer(b"null"), Reason.SCHEMA),
+    "a list of numbers": films(answer(b"[1]"), Reason.SCHEMA),
+    "a list of null": films(answer(b"[null]"), Reason.SCHEMA),
+    "a list of lists": films(answer(b"[[]]"), Reason.SCHEMA),
+    "no films": films(answer(b"[]"), Reason.EMPTY),
+    "no people": people(answer(b"[]"), Reason.EMPTY),
+    "NaN": films(film_titled(b"NaN"), Reason.BAD_JSON),
+    "1e999": films(film_titled(b"1e999"), Reason.BAD_JSON),
+    "lone surrogate": films(film_titled(rb'"\ud83d"'), Reason.BAD_JSON),
+    "NUL": films(film_titled(rb'"\u0000"'), Reason.BAD_JSON),
+    "bad UTF-8": films(film_titled(b'"\xff"'), Reason.BAD_JSON),
+    "depth": films(film_titled(b"[" * 100_000 + b"]" * 100_000), Reason.BAD_JSON),
+    "BOM": films(answer(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
+    "UTF-16": films(answer(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
+    "the same film twice, in conflict": films(answer_json(TWINS), Reason.SCHEMA),
+    "only unknown films": people(answer_json(STRANGERS), Reason.TORN),
+    "films fine, people 500": people(
+        answer(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
+    ),
+    "people missing": people(answer(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "self-signed": Row(certificate(lambda _: trustme.CA().issue_cert("127.0.0.1")), Reason.TLS, 0,
+                       "tls"),
+    "expired": Row(
+        certificate(
+            lambda authority: authority.issue_cert(
+                "127.0.0.1",
+                not_before=datetime(2020, 1, 1, tzinfo=UTC),
+                not_after=datetime(2021, 1, 1, tzinfo=UTC),
+            )
+        ),
+        Reason.TLS,
+        0,
+        "tls",
+    ),
+    "wrong name": Row(
+        certificate(lambda authority: authority.issue_cert("ghibliapi.test")), Reason.TLS, 0, "tls"
+    ),
+    "plain HTTP on the TLS port": Row(plain_http, Reason.TLS, 0, "tls"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
+    monkeypatch.setattr(freshness, "COOL_DOWNS", (COOL_DOWN,))
+    monkeypatch.setattr(ghibli, "RETRY_BACKOFF", 0.02)
+
+
+@pytest.fixture
+def world(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> Iterator[World]:
+    """The Ghibli API, well. A row's `way` says how it is asked."""
+    row = request.node.callspec.params.get("row") if hasattr(request.node, "callspec") else None
+    way = row.way if row else "plain"
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "authority.pem"))
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    with (
+        Scripted(tls=tls if way == "tls" else None) as upstream,
+        Proxy(int(upstream.url.rstrip("/").rpartition(":")[2])) as proxy,
+    ):
+        settings.GHIBLI_API_BASE_URL = (
+            f"http://{NAME}:{proxy.port}/" if way == "name" else upstream.url
+        )
+        yield World(upstream, proxy, names, monkeypatch, tls, authority)
+        names.answers.set()
+
+
+@dataclass
+class Flights:
+    """What has been told of flights since this was made."""
+
+    log: pytest.LogCaptureFixture
+    before: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.log.clear()
+        self.before = self._counted()
+
+    def counted(self) -> dict[tuple[str, str], float]:
+        """How many ended, by outcome and reason."""
+        now = self._counted()
+        grown = {key: now[key] - self.before.get(key, 0) for key in now}
+        return {key: count for key, count in grown.items() if count}
+
+    def failed(self) -> list[dict[str, Any]]:
+        events = [record.msg for record in self.log.records if isinstance(record.msg, dict)]
+        return [event for event in events if event["event"] == "flight_failed"]
+
+    def _counted(self) -> dict[tuple[str, str], float]:
+        return {
+            (sample.labels["outcome"], sample.labels["reason"]): sample.value
+            for metric in REGISTRY.collect()
+            if metric.name == "totoro_flights"
+            for sample in metric.samples
+            if sample.name == "totoro_flights_total"
+        }
+
+
+@pytest.fixture
+def flights(caplog: pytest.LogCaptureFixture) -> Flights:
+    return Flights(caplog)
+
+
+def timestamp(response: Response) -> datetime:
+    return datetime.fromisoformat(json.loads(response.content)["timestamp"])
+
+
+def is_fresh(response: Response) -> bool:
+    return response.status_code == 200 and "detail=" not in response["Cache-Status"]
+
+
+def fresh(api: Client) -> Response:
+    """A fresh answer, as soon as there is one."""
+    responses: list[Response] = []
+
+    def comes() -> bool:
+        responses.append(api.get("/movies/"))
+        return is_fresh(responses[-1])
+
+    wait_until(comes, what="a fresh answer")
+    return responses[-1]
+
+
+def warmed(api: Client) -> Response:
+    """A good answer whose minute is over."""
+    good = fresh(api)
+    let_its_minute_end(good)
+    return good
+
+
+def let_its_minute_end(response: Response) -> None:
+    end = timestamp(response) + timedelta(seconds=MINUTE)
+    wait_until(lambda: datetime.now(UTC) > end)
+
+
+def drop_connections(world: World) -> None:
+    """The trouble is for new ones."""
+    world.upstream.hang_up()
+    wait_until(lambda: world.upstream.open_connections() == 0)
+
+
+def assert_one_failure(flights: Flights, reason: Reason) -> dict[str, Any]:
+    wait_until(lambda: bool(flights.failed()) and bool(flights.counted()), seconds=5)
+    [event] = flights.failed()
+    assert event["reason"] == reason
+    assert flights.counted() == {("failed", reason): 1}
+    return event
+
+
+def assert_only_good_data_was_kept() -> None:
+    restart_service()  # which waits for the last flight's row
+    [row] = KeptSnapshot.objects.all()
+    assert len(json.loads(row.body)) == len(CATALOGUE.films)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_cold_it_is_a_503_that_says_why_and_warm_the_last_good_answer(
+    row: Row, world: World, api: Client, flights: Flights
+) -> None:
+    # Cold: nothing is kept.
+    with row.trouble(world):
+        started = time.monotonic()
+        response = api.get("/movies/")
+        seconds = time.monotonic() - started
+        assert_one_failure(flights, row.reason)
+
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/problem+json"
+    assert response["Cache-Control"] == "no-store"
+    assert response["Retry-After"] == "1"
+    kind = row.reason.removeprefix("upstream_").replace("_", "-")
+    assert json.loads(response.content)["type"] == f"/problems/upstream-{kind}/"
+    assert world.upstream.count(row.where) == row.calls
+    assert len(world.upstream.requests) <= row.calls + 1
+    assert seconds < 4
+
+    # The next flight brings everything.
+    good = warmed(api)
+    assert len(json.loads(good.content)["api_data"]) == len(CATALOGUE.films)
+
+    # Warm: the minute of that is over.
+    drop_connections(world)
+    calls = world.upstream.count(row.where)
+    flights.forget()
+    with row.trouble(world):
+        response = api.get("/movies/")
+        assert_one_failure(flights, row.reason)
+
+    assert response.status_code == 200
+    assert response.content == good.content
+    assert response["ETag"] == good["ETag"]
+    assert response["Cache-Control"] == "no-cache"
+    assert f"detail={row.reason}" in response["Cache-Status"]
+    assert int(response["Age"]) >= 1
+    assert world.upstream.count(row.where) - calls == row.calls
+
+    again = fresh(api)
+    assert json.loads(again.content)["api_data"] == json.loads(good.content)["api_data"]
+    assert timestamp(again) > timestamp(good)
+    assert_only_good_data_was_kept()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_redirects_target_sees_no_connection(world: World, api: Client, flights: Flights) -> None:
+    with Scripted() as other, answers(films=redirect(f"{other.url}films"))(world):
+        assert api.get("/movies/").status_code == 503
+        assert_one_failure(flights, Reason.REDIRECT)
+
+        assert other.connections == 0
+    assert fresh(api)
+
+
+def test_a_closed_port_is_told_within_a_second(world: World, api: Client) -> None:
+    world.proxy.down()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.conf.settings.GHIBLI_API_BASE_URL", url_of(world.proxy))
+        started = time.monotonic()
+        response = api.get("/movies/")
+
+    assert response.status_code == 503
+    assert time.monotonic() - started < 1
+
+
+def url_of(proxy: Proxy) -> str:
+    return f"http://127.0.0.1:{proxy.port}/"
+
+
+def test_trouble_is_shared_and_nobody_flies_while_it_cools_down(
+    world: World, api: Client, flights: Flights
+) -> None:
+    with answers(films=UNAVAILABLE)(world):
+        responses = [api.get("/movies/") for _ in range(20)]
+        event = assert_one_failure(flights, Reason.UPSTREAM_5XX)
+
+    assert {response.status_code for response in responses} == {503}
+    assert 4 <= event["cool_down"] <= 6
+    assert all(1 <= int(response["Retry-After"]) <= 6 for response in responses)
+    assert world.upstream.count("films") == 2
+
+
+# When it asks to be left alone
+
+
+def in_seconds(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        (lambda: "7", 7, 7),
+        (lambda: in_seconds(100), 95, 100),
+        (lambda: in_seconds(-100), 4, 6),
+        (lambda: "999999", 300, 300),
+        (lambda: "-1", 4, 6),
+        (lambda: "soon", 4, 6),
+        (lambda: "0", 4, 6),
+    ],
+    ids=["7", "date", "past date", "999999", "-1", "rubbish", "0"],
+)
+def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
+    header: Callable[[], str],
+    least: float,
+    most: float,
+    world: World,
+    api: Client,
+    flights: Flights,
+) -> None:
+    world.upstream.films = answer(b"{}", "429 Too Many Requests", Retry_After=header())
+    started = time.monotonic()
+    responses = [api.get("/movies/") for _ in range(5)]
+    seconds = time.monotonic() - started
+    event = assert_one_failure(flights, Reason.RATE_LIMITED)
+
+    assert least <= event["cool_down"] <= most
+    # The answers came at once, and without a flight.
+    assert seconds < least
+    assert world.upstream.count("films") == 1
+    assert {response.status_code for response in responses} == {503}
+    retry_after = [int(response["Retry-After"]) for response in responses]
+    assert all(least - seconds <= wait <= most + 1 for wait in retry_after)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_it_is_asked_again_when_that_time_is_over_and_not_before(
+    world: World, api: Client, flights: Flights
+) -> None:
+    good = warmed(api)
+    flights.forget()
+    with answers(films=answer(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
+        assert api.get("/movies/").content == good.content
+        assert_one_failure(flights, Reason.RATE_LIMITED)
+    asked = world.upstream.requests[-1].at
+
+    again = fresh(api)
+
+    assert timedelta(seconds=0.95) <= timestamp(again) - asked < timedelta(seconds=3)
+
+
+# Films that are gone
+
+
+@pytest.mark.usefixtures("hasty")
+def test_half_of_the_films_gone_is_believed_once_it_stayed_so(
+    world: World, api: Client, flights: Flights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.shrinkage.SECONDS", 1.0)
+    good = warmed(api)
+    flights.forget()
+    started = time.monotonic()
+    with answers(films=answer_json(CATALOGUE.films[:10]))(world):
+        stale = api.get("/movies/")
+        assert_one_failure(flights, Reason.SHRUNK)
+        few = fresh(api)
+
+    assert stale.content == good.content
+    assert "detail=shrunk" in stale["Cache-Status"]
+    assert time.monotonic() - started >= 1.0
+    assert flights.counted()["failed", Reason.SHRUNK] >= 2
+    assert len(json.loads(few.content)["api_data"]) == 10
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_process_that_starts_when_films_are_gone_serves_those_of_the_database(
+    world: World, api: Client, flights: Flights
+) -> None:
+    good = warmed(api)
+    restart_service()
+    flights.forget()
+    with answers(films=answer_json(CATALOGUE.films[:10]))(world):
+        stale = api.get("/movies/")
+        assert_one_failure(flights, Reason.SHRUNK)
+
+    assert stale.content == good.content
+    assert_only_good_data_was_kept()
+
+
+# What only looks like trouble
+
+
+def listed(api: Client) -> list[dict[str, Any]]:
+    movies: list[dict[str, Any]] = json.loads(fresh(api).content)["api_data"]
+    return movies
+
+
+def mended(defect: str) -> float:
+    return REGISTRY.get_sample_value("totoro_mended_total", {"defect": defect}) or 0.0
+
+
+@pytest.mark.parametrize("collection", ["films", "people"])
+def test_what_comes_twice_is_served_once_and_counted(
+    collection: str, world: World, api: Client, flights: Flights
+) -> None:
+    before, items = mended("duplicate"), getattr(CATALOGUE, collection)
+    setattr(world.upstream, collection, answer_json([*items, items[0]]))
+
+    movies = listed(api)
+
+    assert len(movies) == 22
+    assert sum(len(movie["people"]) for movie in movies) == 59
+    assert mended("duplicate") - before == 1
+    assert flights.failed() == []
+
+
+def test_a_film_that_nobody_knows_is_passed_over_and_counted(world: World, api: Client) -> None:
+    before = mended("unknown_film")
+    world.upstream.people = answer_json([person(name="Pazu", films=[LINKLESS, film()["url"]])])
+
+    assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"]
+    assert mended("unknown_film") - before == 1
+
+
+ID = film()["id"]
+
+
+@pytest.mark.parametrize(
+    ("links", "appears"),
+    [
+        (None, False),
+        ("", False),
+        ([], False),
+        (["https://ghibliapi.vercel.app/films/"], False),
+        (f"https://ghibliapi.vercel.app/films/{ID}", True),
+        ([f"https://ghibliapi.herokuapp.com/films/{ID}"], True),
+        ([f"htps://ghibliapi.herokuapp.com/films/{ID}"], True),
+        ([f"https://ghibliapi.vercel.app/films/{ID}/"], True),
+        ([f"https://ghibliapi.vercel.app/films/{ID.upper()}"], True),
+    ],
+    ids=str,
+)
+def test_whatever_a_persons_films_look_like_they_are_read(
+    links: object, appears: bool, world: World, api: Client
+) -> None:
+    world.upstream.people = answer_json([person(name="Pazu", films=links)])
+
+    assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"] * appears
+
+
+def test_a_person_that_says_nothing_of_films_appears_in_none(world: World, api: Client) -> None:
+    silent = {name: value for name, value in person().items() if name != "films"}
+    world.upstream.people = answer_json([silent])
+
+    assert all(movie["people"] == [] for movie in listed(api))
+
+
+def test_ids_may_be_of_any_kind(world: World, api: Client) -> None:
+    uuid1 = "E2CFAA78-FB19-11EB-9A03-0242AC130003"
+    world.upstream.films = answer_json([film(id=uuid1)])
+    world.upstream.people = answer_json([person(films=[f"https://x/films/{uuid1.lower()}"])])
+
+    response = fresh(api)
+
+    assert json.loads(response.content)["api_data"][0]["people"][0]["id"] == person()["id"]
+    assert api.get(f"/movies/{uuid1.lower()}/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\N{GRINNING FACE}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}",
+        "\N{RIGHT-TO-LEFT OVERRIDE}טוטורו",
+        "Tenku\N{COMBINING MACRON} no shiro",
+        "one\N{LINE SEPARATOR}two\N{PARAGRAPH SEPARATOR}",
+        "</script> \t \x1f \x7f",
+    ],
+    ids=ascii,
+)
+def test_text_makes_the_whole_way_unchanged_and_back_from_the_database(
+    text: str, world: World, api: Client
+) -> None:
+    world.upstream.films = answer_json([film(title=text)])
+    world.upstream.people = answer_json([person(name=text, films=[film()["url"]])])
+
+    good = fresh(api)
+    restart_service()
+    world.upstream.films = UNAVAILABLE
+    stale = api.get("/movies/")
+
+    [movie] = json.loads(good.content)["api_data"]
+    assert (movie["title"], movie["people"][0]["name"]) == (text, text)
+    assert stale.content == good.content
+
+
+@pytest.mark.usefixtures("hasty")
+def test_connections_that_it_closes_between_flights_go_unnoticed(
+    world: World, api: Client, flights: Flights
+) -> None:
+    good = warmed(api)
+    drop_connections(world)
+    flights.forget()
+
+    again = api.get("/movies/")
+
+    assert is_fresh(again)
+    assert timestamp(again) > timestamp(good)
+    assert flights.failed() == []
+    assert (world.upstream.count("films"), world.upstream.count("people")) == (2, 2)
+
+
+def test_a_proxy_and_passwords_in_the_environment_are_ignored(
+    world: World, api: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login totoro password acorn\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Scripted() as elsewhere:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, elsewhere.url)
+
+        assert len(listed(api)) == 22
+        assert elsewhere.connections == 0
+    assert not any("authorization" in request.headers for request in world.upstream.requests)
+
+
+def test_an_answer_in_gzip_is_as_good(world: World, api: Client) -> None:
+    world.upstream.films = answer(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
+
+    assert len(listed(api)) == 22
+
+
+# With the numbers of production
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize("row", [Row(stuck_resolver, Reason.DNS, 0, "name")], ids=["resolver"])
+def test_a_resolver_that_stalls_holds_nobody_for_eight_seconds(
+    row: Row, world: World, api: Client, flights: Flights
+) -> None:
+    with row.trouble(world):
+        started = time.monotonic()
+        response = api.get("/movies/")
+
+        assert time.monotonic() - started < 8
+        assert_one_failure(flights, row.reason)
+    assert response.status_code == 503
+
+
+@pytest.mark.slow
+def test_silence_is_given_up_after_five_seconds(
+    world: World, api: Client, flights: Flights, settings: Settings
+) -> None:
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
+    good = warmed(api)
+    flights.forget()
+    with answers(films=then(HALF, Exchange.stall))(world):
+        started = time.monotonic()
+        stale = api.get("/movies/")
+
+        assert 5 <= time.monotonic() - started < 7
+        assert assert_one_failure(flights, Reason.READ_TIMEOUT)["seconds"] >= 5
+    assert stale.content == good.content
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize("row", [Row(black_hole, Reason.CONNECT_TIMEOUT, 0, "name")], ids=["hole"])
+def test_a_black_hole_is_tried_for_two_seconds_an_attempt(
+    row: Row, world: World, api: Client, flights: Flights
+) -> None:
+    with row.trouble(world):
+        api.get("/movies/")
+
+        # Both requests run into it; the retry of one does not outlast the failure of the other.
+        assert 2 <= assert_one_failure(flights, row.reason)["seconds"] < 5
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize("dripping", ["body", "headers"])
+def test_a_byte_a_second_is_cut_off_after_twenty_and_nobody_waits_for_that(
+    dripping: str, world: World, api: Client, flights: Flights, settings: Settings
+) -> None:
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
+    good = warmed(api)
+    flights.forget()
+
+    def drip(exchange: Exchange) -> None:
+        if dripping == "body":
+            exchange.send(HEAD)
+        exchange.drip(FILMS, pause=1)
+
+    with answers(films=drip)(world):
+        started = time.monotonic()
+        stale = api.get("/movies/")
+        assert 8 <= time.monotonic() - started < 9
+        assert "detail=slow" in stale["Cache-Status"]
+        assert stale.content == good.content
+
+        wait_until(lambda: bool(flights.failed()), seconds=15)
+        assert 20 <= assert_one_failure(flights, Reason.DEADLINE)["seconds"] < 21
+        assert stale.content == api.get("/movies/").content
+
+
+def held(pid: int) -> int:
+    """The most memory (bytes) that a process has ever held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peak.split()[1]) * 1024
+
+
+@pytest.mark.minutes
+def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
+    with Scripted() as upstream:
+        server = Totoro(
+            tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, LOG_LEVEL="WARNING"
+        )
+        server.get("/movies/")
+        [worker] = server.workers
+        before = held(worker)
+        for number, endless in enumerate(
+            (
+                bomb(),
+                then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)),
+                then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
+            )
+        ):
+            upstream.films = upstream.people = endless
+
+            def fails(flights: int = number + 1) -> bool:
+                assert server.get("/movies/").status_code == 200
+                return len(server.events("flight_failed")) == flights
+
+            wait_until(fails, seconds=30)
+
+        assert {event["reason"] for event in server.events("flight_failed")} == {"too_large"}
+        assert held(worker) - before < 16 * MIB
+        server.terminate()
