@@ -871,13 +871,12 @@ def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
         server.get("/movies/")
         [worker] = server.workers
         before = held(worker)
-        for number, endless in enumerate(
-            (
-                bomb(),
-                then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)),
-                then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
-            )
-        ):
+        endings: list[Script] = [
+            bomb(),
+            then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)),
+            then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
+        ]
+        for number, endless in enumerate(endings):
             upstream.films = upstream.people = endless
 
             def fails(flights: int = number + 1) -> bool:
