@@ -246,34 +246,38 @@ def kept(lease: Lease, store: SharedStore) -> Iterator[None]:
 
 
 # What the scripts know of an answer: the fence in its first line (snapshots.pack). A value that has
-# no such line is not ours and does not count.
+# no such line is not ours and is taken away.
 NEWEST = """
 local function newest()
-  local found = 0
+  local found, foreign = 0, 0
   for i = 1, 2 do
     local line = redis.pcall('GETRANGE', KEYS[i], 0, 120)
-    if type(line) == 'string' then
-      found = math.max(found, tonumber(string.match(line, '^totoro%-1 %x+ (%d+) ') or '0'))
+    local fence = type(line) == 'string' and string.match(line, '^totoro%-1 %x+ (%d+) ')
+    if fence then
+      found = math.max(found, tonumber(fence))
+    elseif line ~= '' then
+      foreign = foreign + redis.call('DEL', KEYS[i])
     end
   end
-  return found
+  return found, foreign
 end
 """
 # KEYS current next lease cool failures fence · ARGV token, lease ms, newest fence
 ACQUIRE = NEWEST + """
-if redis.call('EXISTS', KEYS[4]) == 1 then return {'cooling'} end
-if newest() > tonumber(ARGV[3]) then return {'fresh'} end
+local found, foreign = newest()
+if redis.call('EXISTS', KEYS[4]) == 1 then return {'cooling', foreign} end
+if found > tonumber(ARGV[3]) then return {'fresh', foreign} end
 -- A lease that outlasts itself is not one: Redis' clock was set back, or somebody else wrote it.
 local left = redis.call('PTTL', KEYS[3])
 if left == -1 or left > tonumber(ARGV[2]) then redis.call('DEL', KEYS[3]) end
-if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'busy'} end
+if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'busy', foreign} end
 -- The clock makes fences grow on after FLUSHALL, the last one keeps them growing if it is set back.
 local time = redis.call('TIME')
 local last = tonumber(redis.call('GET', KEYS[6]) or '0') or 0
 local fence = math.max(time[1] * 1000000 + time[2], last + 1, tonumber(ARGV[3]) + 1)
 fence = string.format('%.0f', fence)
 redis.call('SET', KEYS[6], fence)
-return {'ok', fence, redis.call('GET', KEYS[5]) or '0'}
+return {'ok', foreign, fence, redis.call('GET', KEYS[5]) or '0'}
 """
 # KEYS lease · ARGV token, lease ms (0: give it back)
 RENEW = """
@@ -364,9 +368,12 @@ class RedisStore:
                 keys=[_key(name) for name in names],
                 args=[token, _milliseconds(LEASE), newest],
             )
+            if said[1]:
+                log.warning("redis_value_refused", name="current", error="not an answer")
+                telemetry.redis_refused.inc(said[1])
             if said[0] != b"ok":
                 return Refusal(said[0].decode())
-            return Lease(token, int(said[1]), newest, int(said[2]))
+            return Lease(token, int(said[2]), newest, int(said[3]))
 
         return self._either("acquire", from_redis, lambda: self._process.acquire(newest))
 
