@@ -14,9 +14,7 @@ from movies.negotiation import WeighedNegotiation
 from movies.query import DetailQuerySerializer, ListQuerySerializer, Query, read
 from movies.renderers import PageRenderer, PlainJSONRenderer
 from movies.renditions import Shelf, Shelves
-from movies.serializers import (
-    TimestampField,
-)
+from movies.serializers import TimestampField
 from movies.throttling import ClientThrottle
 from services.freshness import Answer, Source
 from services.movies import movie_service
