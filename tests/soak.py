@@ -297,7 +297,10 @@ class Soak:
             mend()
 
     def _one_fault(self) -> None:
-        fault, (shortest, longest) = random.choice(list(self._possible()))
+        possible = list(self._possible())
+        if not possible:  # a worker is stopped and two parts are away: enough at a time
+            return
+        fault, (shortest, longest) = random.choice(possible)
         mend = fault()
         if mend:
             self.history.counts[fault.__name__.replace("_", " ")] += 1

@@ -141,7 +141,7 @@ REASONS = {
     Reason.SCHEMA: "its data has not the shape of films and people",
     Reason.EMPTY: "it says that there are no films, or no people",
     Reason.TORN: "its films and its people do not belong together",
-    Reason.SHRUNK: "half of its films are suddenly gone",
+    Reason.SHRUNK: "more than half of its films are suddenly gone",
     Reason.SLOW: "it is still being asked, for longer than a request waits",
 }
 
