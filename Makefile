@@ -14,7 +14,7 @@ help: ## This help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-36s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/dev staticfiles/.made ## Set everything up and serve on PORT (8000)
-	@$(DEV) $(MANAGE) migrate --verbosity 0
+	@$(DEV) $(MANAGE) migrate --skip-checks --verbosity 0
 	@$(DEV) $(MANAGE) load_catalogue
 	@$(DEV) exec $(MANAGE) serve
 

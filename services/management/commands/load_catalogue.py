@@ -15,6 +15,9 @@ class Command(BaseCommand):
         " Ghibli API was never reached. Does nothing if anything is kept already."
     )
 
+    # They import every view, which `make run` need not wait for: serving does that once more.
+    requires_system_checks = []
+
     def handle(self, *args: Any, **options: Any) -> None:
         store = DatabaseStore()
         facts = bundled.load()
