@@ -7,7 +7,7 @@ from pytest_django.fixtures import Settings
 
 from services.movies import movie_service
 from services.quotas import quotas
-from tests.servers import Postgres, Valkey
+from tests.servers import Postgres, Totoro, Valkey
 from upstream import StandIn
 
 
@@ -31,6 +31,15 @@ def upstream(settings: Settings) -> Iterator[StandIn]:
     with StandIn() as upstream:
         settings.GHIBLI_API_BASE_URL = f"{upstream.url}/"
         yield upstream
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
+    """The real server with its upstream alive, for tests that only ask."""
+    with StandIn() as upstream:
+        server = Totoro(tmp_path_factory.mktemp("server"), GHIBLI_API_BASE_URL=upstream.url)
+        yield server
+        server.terminate()
 
 
 @pytest.fixture

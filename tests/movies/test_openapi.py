@@ -1,7 +1,6 @@
 """The OpenAPI document: what it promises is what the API does, for machines that read it."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,15 +23,6 @@ from upstream import StandIn
 
 SNAPSHOT = ROOT / "docs" / "openapi.json"
 PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    with StandIn() as upstream:
-        folder = tmp_path_factory.mktemp("openapi")
-        server = Totoro(folder, GHIBLI_API_BASE_URL=upstream.url, THROTTLE_RATE="off")
-        yield server
-        server.terminate()
 
 
 @pytest.fixture

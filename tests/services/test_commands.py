@@ -1,7 +1,6 @@
 """The management commands: what they do, what they say, how they end."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,16 @@ from django.core.management import CommandError, call_command
 
 from services.models import KeptSnapshot
 from services.snapshots import DatabaseStore
-from tests.servers import ROOT, Totoro, Valkey, clean_environment, free_port, manage, wait_until
+from tests.servers import (
+    ROOT,
+    Totoro,
+    Valkey,
+    clean_environment,
+    free_port,
+    manage,
+    migrated_database,
+    wait_until,
+)
 from tests.services.fakes import EPOCH, make_snapshot
 from upstream import StandIn
 
@@ -29,27 +37,17 @@ def run(name: str, *arguments: str) -> str:
     return out.getvalue()
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with tables and nothing in them."""
-    file = tmp_path_factory.mktemp("migrated") / "totoro.sqlite3"
-    variables = {"DJANGO_SECRET_KEY": "only-for-this-test", "DATABASE_URL": f"sqlite:///{file}"}
-    manage("migrate", "--verbosity", "0", environment={**clean_environment(), **variables})
-    return file
-
-
 @pytest.fixture
-def environment(
-    tmp_path: Path, upstream: StandIn, valkey: Valkey, migrated: Path
-) -> dict[str, str]:
+def environment(tmp_path: Path, upstream: StandIn, valkey: Valkey) -> dict[str, str]:
     """For a command in a process of its own, with Redis and a database."""
-    shutil.copy(migrated, tmp_path)
+    database = tmp_path / "totoro.sqlite3"
+    database.write_bytes(migrated_database())
     return {
         **clean_environment(),
         "DJANGO_SECRET_KEY": "only-for-this-test",
         "GHIBLI_API_BASE_URL": f"{upstream.url}/",
         "REDIS_URL": valkey.url,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/{migrated.name}",
+        "DATABASE_URL": f"sqlite:///{database}",
     }
 
 
