@@ -21,7 +21,7 @@ from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.ghibli import Fetched
 from services.sharing import CoolDown, Lease, Refusal, SharedStore, Stored
-from services.shrinkage import Shrinkage, is_loss
+from services.shrinkage import Shrinkage
 from services.snapshots import DatabaseStore, Snapshot
 
 # The longest that a request waits for a flight (seconds), less than proxies wait for us.
@@ -189,22 +189,24 @@ class Freshness:
     def wait(self, wake: Callable[[], None]) -> Answer:
         """The answer of the flight that is or gets under way; `wake` sees to it."""
         with self.changed:
-            trouble, self._waiting, self._missed = self._trouble, self._waiting + 1, True
+            # A failure that came in since `stale` looked is what was to be waited for.
+            known = None if self._is_cooling(self._clock.boot()) else self._trouble
+            self._waiting, self._missed = self._waiting + 1, True
             try:
                 wake()
                 self.changed.wait_for(
-                    lambda: self.live(self._clock.boot()) or self._trouble is not trouble,
+                    lambda: self.live(self._clock.boot()) or self._trouble is not known,
                     FOREGROUND_WAIT,
                 )
             finally:
                 self._waiting -= 1
-        return self._waited_for(trouble)
+        return self._waited_for(known)
 
-    def _waited_for(self, trouble: Trouble | None) -> Answer:
+    def _waited_for(self, known: Trouble | None) -> Answer:
         now = self._clock.boot()
         if live := self.live(now):
             return self._answer(live, now, Source.MISS)
-        failed = self._trouble if self._trouble is not trouble else None
+        failed = self._trouble if self._trouble is not known else None
         reason = failed.reason if failed else Reason.SLOW
         if answer := self._stale(reason, now):
             return answer
@@ -214,7 +216,7 @@ class Freshness:
         """How the parts are, without asking the Ghibli API."""
         now = self._clock.boot()
         live = self.live(now)
-        last = live or self._last or self._kept()
+        last = live or self._last or self._kept(self._store.last())
         age = now - last.born if last else None
         usable = age is not None and age <= self._policy.stale_if_error
         return Health(
@@ -278,12 +280,24 @@ class Freshness:
             cool_down = view.cool_down
             cools = cool_down is not None and not self._is_cooling(before)
         if cool_down and cools:
+            self.recall(self._store.last())
             self._fail(cool_down.reason, before + cool_down.left)
         with self.changed:
             self.changed.notify_all()
 
+    def recall(self, shared: Snapshot | None) -> None:
+        """Fall back on the newest of process, Redis (`shared`) and, if both have none, database.
+
+        That may be slow, so a flight does it while it waits for the Ghibli API.
+        """
+        kept = self._kept(shared)
+        with self.changed:
+            last = self._last
+            if kept and (not last or kept.snapshot.timestamp > last.snapshot.timestamp):
+                self._last = kept
+
     def land(self, lease: Lease, fetched: Fetched, took_off: float) -> Snapshot | None:
-        """Publish what a flight brought; None if another answer was there first.
+        """Publish what a flight brought, after `recall`; None if another answer was there first.
 
         `took_off`: the boot clock before the flight. UpstreamError for data that cannot be used.
         """
@@ -312,18 +326,11 @@ class Freshness:
     def _check_size(self, snapshot: Snapshot) -> None:
         """UpstreamError if most films are gone from what could be given in its place."""
         now = self._clock.boot()
-        last = self._last_good(now)
-        if not last or is_loss(snapshot, last.snapshot):
-            # Others may know better; the rule needs no look at them.
-            kept = self._kept()
-            with self.changed:
-                self._remember(kept)
-            last = self._last_good(now)
-        if last:
+        if last := self._last_good(now):
             self._shrinkage.check(snapshot, last.snapshot, now)
 
     def crash(self, lease: Lease, error: UpstreamError, jitter: float) -> CoolDown:
-        """Keep everybody from flying for a while, and tell those who wait."""
+        """Keep everybody from flying for a while, and tell those who wait; after `recall`."""
         failures = lease.failures + 1
         seconds = cool_down_seconds(failures, error.retry_after, jitter)
         cool_down = CoolDown(error.reason, failures, seconds)
@@ -332,10 +339,7 @@ class Freshness:
         return cool_down
 
     def _fail(self, reason: Reason, until: float) -> None:
-        """Fall back on the newest last-known-good, and tell those who wait."""
-        kept = self._kept()
         with self.changed:
-            self._remember(kept)
             self._trouble, self._missed = Trouble(reason, until), False
             self.changed.notify_all()
 
@@ -352,19 +356,13 @@ class Freshness:
         telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())
         telemetry.fence.set(stored.fence)
 
-    def _kept(self) -> Held | None:
-        """The last-known-good of Redis, else of the database if the process has none."""
-        newest = self._store.last() or (None if self._last else self._database.newest())
+    def _kept(self, shared: Snapshot | None) -> Held | None:
+        newest = shared or (None if self._last else self._database.newest())
         if not newest:
             return None
         now, wall = self._clock.both()
         born = now - max((wall - newest.timestamp).total_seconds(), self._policy.ttl)
         return Held(newest, 0, born, born + self._policy.life)
-
-    def _remember(self, held: Held | None) -> None:
-        last = self._last
-        if held and (not last or held.snapshot.timestamp > last.snapshot.timestamp):
-            self._last = held
 
     def _is_cooling(self, now: float) -> bool:
         return self._trouble is not None and self._trouble.until > now

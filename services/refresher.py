@@ -2,6 +2,9 @@
 
 import random
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing.util import Finalize
 
 import structlog
@@ -21,6 +24,17 @@ POLL = 0.2
 POLL_WHILE_WAITED_FOR = 0.02
 # At the end a flight is cut off; its thread then has nothing to wait for.
 JOIN = 2.0
+
+
+@contextmanager
+def at_the_same_time(do: Callable[[], object]) -> Iterator[None]:
+    """Do this while the block lasts; at its end it is done."""
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 class Refresher:
@@ -92,7 +106,7 @@ class Refresher:
     def _fly(self, lease: Lease) -> None:
         took_off = self._clock.boot()
         try:
-            with kept(lease, self._store):
+            with kept(lease, self._store), at_the_same_time(partial(self._recall, lease)):
                 took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
                 fetched = self._client.fetch()
             snapshot = self.freshness.land(lease, fetched, took_off)
@@ -107,6 +121,10 @@ class Refresher:
         if snapshot:
             self._database.keep(snapshot)
         self._database.close()
+
+    def _recall(self, lease: Lease) -> None:
+        self.freshness.recall(lease.last)
+        self._database.close()  # this thread's
 
     def _fail(self, lease: Lease, error: UpstreamError, seconds: float) -> None:
         if self._over.is_set():  # cut off by close(), which is nobody's failure

@@ -81,13 +81,14 @@ class Lease(NamedTuple):
     """The right to fly.
 
     `fence` grows with every lease; `newest`: fence of the newest answer at take-off; `failures`:
-    flights that failed in a row.
+    flights that failed in a row; `last`: the newest answer that was ever published.
     """
 
     token: str
     fence: int
     newest: int
     failures: int
+    last: Snapshot | None
 
 
 class Refusal(StrEnum):
@@ -161,9 +162,9 @@ class ProcessStore:
             time = int(self._clock.wall().timestamp() * 1e6)
             self._fence = max(self._fence + 1, newest + 1, time)
             failures = self._get("failures")
-            lease = Lease(uuid.uuid4().hex, self._fence, newest, failures.value if failures else 0)
-            self._set("lease", lease.token, LEASE)
-            return lease
+            token, failed = uuid.uuid4().hex, failures.value if failures else 0
+            self._set("lease", token, LEASE)
+            return Lease(token, self._fence, newest, failed, self._last)
 
     def renew(self, lease: Lease) -> bool:
         with self._lock:
@@ -262,7 +263,8 @@ local function newest()
   return found, foreign
 end
 """
-# KEYS current next lease cool failures fence · ARGV token, lease ms, newest fence
+# KEYS current next lease cool failures fence last · ARGV token, lease ms, newest fence, most bytes of
+# the last answer, which GETRANGE bounds
 ACQUIRE = NEWEST + """
 local found, foreign = newest()
 if redis.call('EXISTS', KEYS[4]) == 1 then return {'cooling', foreign} end
@@ -277,13 +279,22 @@ local last = tonumber(redis.call('GET', KEYS[6]) or '0') or 0
 local fence = math.max(time[1] * 1000000 + time[2], last + 1, tonumber(ARGV[3]) + 1)
 fence = string.format('%.0f', fence)
 redis.call('SET', KEYS[6], fence)
-return {'ok', foreign, fence, redis.call('GET', KEYS[5]) or '0'}
+local last = redis.pcall('GETRANGE', KEYS[7], 0, ARGV[4])
+if type(last) ~= 'string' then redis.call('DEL', KEYS[7]) foreign, last = foreign + 1, '' end
+return {'ok', foreign, fence, redis.call('GET', KEYS[5]) or '0', last}
 """
 # KEYS lease · ARGV token, lease ms (0: give it back)
 RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+# KEYS lease cool failures · ARGV token, what to tell, its ms, failures, their ms
+FAIL = """
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
 """
 # KEYS current next lease cool failures last · ARGV token, newest fence at take-off, answer, its ms,
 # live or '', its ms, ms to keep the last
@@ -348,6 +359,7 @@ class RedisStore:
         self._latched, self._either, self._redis = latched, latched.either, latched.connection
         self._acquire = self._redis.register_script(ACQUIRE)
         self._renew = self._redis.register_script(RENEW)
+        self._fail = self._redis.register_script(FAIL)
         self._publish = self._redis.register_script(PUBLISH)
 
     def view(self) -> View:
@@ -363,17 +375,18 @@ class RedisStore:
     def acquire(self, newest: int) -> Lease | Refusal:
         def from_redis() -> Lease | Refusal:
             token = uuid.uuid4().hex
-            names = ("current", "next", "lease", "cool", "failures", "fence")
+            names = ("current", "next", "lease", "cool", "failures", "fence", "last")
             said = self._acquire(
                 keys=[_key(name) for name in names],
-                args=[token, _milliseconds(LEASE), newest],
+                args=[token, _milliseconds(LEASE), newest, ENVELOPE_LIMIT],
             )
             if said[1]:
                 log.warning("redis_value_refused", name="current", error="not an answer")
                 telemetry.redis_refused.inc(said[1])
             if said[0] != b"ok":
                 return Refusal(said[0].decode())
-            return Lease(token, int(said[2]), newest, int(said[3]))
+            last = self._unpacked("last", said[4])
+            return Lease(token, int(said[2]), newest, int(said[3]), last[0] if last else None)
 
         return self._either("acquire", from_redis, lambda: self._process.acquire(newest))
 
@@ -410,11 +423,10 @@ class RedisStore:
             left = _milliseconds(cool_down.left)
             remembered = left + _milliseconds(FAILURES_REMEMBERED)
             told = f"{cool_down.failures} {cool_down.reason}"
-            with self._redis.pipeline() as pipe:
-                pipe.set(_key("cool"), told, px=left)
-                pipe.set(_key("failures"), cool_down.failures, px=remembered)
-                pipe.execute()
-            self._renew(keys=[_key("lease")], args=[lease.token, 0])
+            self._fail(
+                keys=[_key(name) for name in ("lease", "cool", "failures")],
+                args=[lease.token, told, left, cool_down.failures, remembered],
+            )
 
         self._either("fail", to_redis, lambda: self._process.fail(lease, cool_down))
 

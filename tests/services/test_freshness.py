@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from services import freshness
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.freshness import (
     COOL_DOWNS,
@@ -51,6 +52,7 @@ class Worker:
         self.freshness._missed = True
         lease = self.freshness.take_off()
         assert isinstance(lease, Lease)
+        self.freshness.recall(lease.last)
         return lease
 
     def fly(self) -> Snapshot | None:
@@ -280,6 +282,18 @@ def test_a_failure_with_nothing_kept_says_when_to_come_again(
         worker.freshness.stale(worker.wake)
     assert caught.value.reason is Reason.REFUSED
     assert caught.value.retry_after == pytest.approx(COOL_DOWNS[0] - 1)
+
+
+def test_a_failure_that_came_just_before_a_request_began_to_wait_is_told_at_once(
+    worker: Worker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "FOREGROUND_WAIT", 0.1)
+    assert worker.freshness.stale(worker.wake) is None
+    worker.crash(Reason.REFUSED)
+
+    with pytest.raises(MoviesUnavailable) as caught:
+        worker.freshness.wait(worker.wake)
+    assert caught.value.reason is Reason.REFUSED
 
 
 def test_a_failure_is_everybodys(worker: Worker, clock: FakeClock, store: ProcessStore) -> None:

@@ -187,6 +187,7 @@ class Law(RuleBasedStateMachine):
         granted = worker.freshness.take_off()
         if isinstance(granted, Lease):
             self.check_alone(granted)
+            worker.freshness.recall(granted.last)
             took_off, timestamp = worker.clock.boot(), worker.clock.wall()
             self.born.setdefault(timestamp, took_off)
             self.born[timestamp] = min(self.born[timestamp], took_off)

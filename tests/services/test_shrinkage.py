@@ -99,6 +99,7 @@ class Worker:
         self.freshness._missed = True
         lease, took_off = self.freshness.take_off(), self.clock.boot()
         assert isinstance(lease, Lease)
+        self.freshness.recall(lease.last)
         try:
             landed = self.freshness.land(lease, Fetched(self.clock.wall(), found, PEOPLE), took_off)
         except UpstreamError as error:

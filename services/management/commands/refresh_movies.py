@@ -73,6 +73,7 @@ class Command(BaseCommand):
 
     def _fly(self, lease: Lease) -> Snapshot:
         self._say(f"Asking {settings.GHIBLI_API_BASE_URL} …")
+        self.freshness.recall(lease.last)
         took_off = self.clock.boot()
         try:
             with kept(lease, self.store):
