@@ -7,7 +7,14 @@ from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 from rest_framework import serializers
 
-from movies.query import DetailQuerySerializer, ListQuerySerializer, Names, Whole, Words
+from movies.query import (
+    MOST_NAMES,
+    DetailQuerySerializer,
+    ListQuerySerializer,
+    Names,
+    Whole,
+    Words,
+)
 from movies.serializers import (
     MovieDetailSerializer,
     MovieListSerializer,
@@ -18,6 +25,8 @@ from services import bundled, catalogue
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
+# What Django takes for a text.
+ANY_BUT_NUL = r"^[^\x00]*$"
 TIMESTAMP = "2026-11-23T20:40:12.341359+00:00"
 
 
@@ -43,10 +52,11 @@ def kind(field: Whole | Words | Names) -> dict[str, Any]:
             return {"type": "integer", "minimum": field.least, "maximum": field.most}
         case Names():
             names = openapi.Items(type="string", enum=list(field.allowed))
-            least = {} if field.allow_blank else {"min_items": 1}
-            return {"type": "array", "items": names, "collection_format": "csv", **least}
+            least = {"allowEmptyValue": True} if field.allow_blank else {"min_items": 1}
+            listed = {"type": "array", "items": names, "collection_format": "csv"}
+            return {**listed, "max_items": MOST_NAMES, **least}
         case Words():
-            return {"type": "string", "max_length": field.max_length}
+            return {"type": "string", "max_length": field.max_length, "pattern": ANY_BUT_NUL}
 
 
 def header(description: str, kind: str = "string") -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a client may ask of the list and of one movie: the query parameters, checked."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
@@ -9,6 +10,8 @@ from movies.serializers import MovieSerializer, PersonSerializer
 
 # As many as the Ghibli API gives at once.
 MOST = 250
+# Of one parameter.
+MOST_NAMES = 50
 ORDERINGS = ("title", "director", "release_date", "running_time", "rt_score")
 MOVIE_FIELDS = tuple(MovieSerializer().fields)
 PERSON_FIELDS = tuple(f"people.{name}" for name in PersonSerializer().fields)
@@ -67,8 +70,18 @@ class Words(serializers.CharField):
     """A text to look for; empty as if it were not there, because forms send empty fields."""
 
     def __init__(self, help_text: str, *, example: str) -> None:
-        super().__init__(required=False, allow_blank=True, max_length=100, help_text=help_text)
+        super().__init__(
+            required=False,
+            allow_blank=True,
+            max_length=100,
+            help_text=help_text,
+            trim_whitespace=False,  # before the length is counted
+        )
         self.example = example
+
+    def run_validation(self, data: Any = serializers.empty) -> str:
+        text: str = super().run_validation(data)
+        return text.strip()
 
 
 class Names(serializers.CharField):
@@ -77,17 +90,19 @@ class Names(serializers.CharField):
     def __init__(
         self, allowed: tuple[str, ...], help_text: str, *, blank: bool, example: str
     ) -> None:
-        super().__init__(required=False, allow_blank=blank, max_length=1000, help_text=help_text)
+        super().__init__(required=False, allow_blank=blank, help_text=help_text)
         self.allowed, self.example = allowed, example
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         text = super().run_validation(data)
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
+        names = [name.strip() for name in text.split(",")] if text else []
+        if len(names) > MOST_NAMES:
+            raise serializers.ValidationError(f"Must be at most {MOST_NAMES} names.")
         if unknown := [name for name in names if name not in self.allowed]:
             raise serializers.ValidationError(
                 f"{unknown[0]!r} is not one of {', '.join(self.allowed)}."
             )
-        return names
+        return tuple(dict.fromkeys(names))
 
 
 class DetailQuerySerializer(serializers.Serializer[Any]):
@@ -129,6 +144,11 @@ class ListQuerySerializer(DetailQuerySerializer):
     )
 
 
+@cache
+def names(serializer: type[serializers.Serializer[Any]]) -> frozenset[str]:
+    return frozenset(serializer().fields)
+
+
 def read(
     given: QueryDict, serializer: type[serializers.Serializer[Any]] = ListQuerySerializer
 ) -> Query:
@@ -136,7 +156,9 @@ def read(
 
     A parameter that the serializer does not know is ignored.
     """
-    known = serializer().fields.keys() & given.keys()
+    known = names(serializer) & given.keys()
+    if not known:  # as most requests are; DRF copies all fields for every one
+        return Query()
     if twice := [name for name in sorted(known) if len(given.getlist(name)) > 1]:
         raise serializers.ValidationError({name: ["May be given once only."] for name in twice})
     checked = serializer(data={name: given[name] for name in known})
