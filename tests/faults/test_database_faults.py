@@ -357,6 +357,17 @@ def test_postgresql_is_down(postgres: Watched, postgres_proxy: Proxy) -> None:
     postgres.assert_it_is_used_again()
 
 
+@pytest.mark.minutes
+def test_postgresql_is_down_at_start(postgres: Watched, postgres_proxy: Proxy) -> None:
+    postgres_proxy.down()
+    postgres.server.terminate()
+    postgres.server.start()
+    assert postgres.server.get("/movies/").status_code == 200
+    postgres.assert_nobody_notices()
+    postgres_proxy.up()
+    postgres.assert_it_is_used_again()
+
+
 def test_somebody_has_locked_the_table_in_postgresql(
     postgres: Watched, postgres_server: Postgres
 ) -> None:
