@@ -8,8 +8,9 @@ from services.catalogue import Movie
 from services.exceptions import MovieNotFound
 from services.freshness import Answer, Freshness, Health, Policy
 from services.ghibli import GhibliClient
+from services.redis_store import RedisStore
 from services.refresher import Refresher
-from services.sharing import ProcessStore, RedisStore, SharedStore
+from services.sharing import ProcessStore, SharedStore
 from services.snapshots import DatabaseStore
 
 

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from services import telemetry
 from services.clock import Clock
-from services.sharing import LatchedRedis
+from services.redis_store import LatchedRedis
 
 # Clients that a process remembers: some 0.5 KB each, so that a flood of addresses costs it 5 MB and
 # no more. One that is forgotten loses the tokens that were taken for it, or, without Redis, starts

@@ -314,3 +314,14 @@ def at_the_same_time(*calls: Callable[[], Any]) -> list[Any]:
 def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):  # closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class Gate:
+    """Holds every request for films until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.reached.set()
+        assert self.opened.wait(10)

@@ -27,6 +27,7 @@ SERVICES = [
     "snapshots",
     "changes",
     "sharing",
+    "redis_store",
     "quotas",
     "shrinkage",
     "freshness",
@@ -45,8 +46,8 @@ FORBIDDEN = {
 
 ONLY_IN = {
     "requests": ["services/ghibli.py"],
-    "redis": ["services/sharing.py"],
-    "django_redis": ["services/sharing.py"],
+    "redis": ["services/redis_store.py"],
+    "django_redis": ["services/redis_store.py"],
     "django.core.cache": [],
     "django.db": ["services/snapshots.py", "services/models.py", "services/migrations/", "services/management/"],
     "configurations": ["totoro/settings.py", "totoro/wsgi.py", "totoro/mypy_plugin.py", "manage.py"],

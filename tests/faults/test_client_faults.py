@@ -5,7 +5,6 @@ What they may ask for that is not there is in tests/totoro/test_errors.py.
 
 import json
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripted import FILMS, Exchange, Scripted, then
+from tests.scripted import FILMS, Gate, Scripted, then
 from tests.servers import Totoro, wait_until
 from totoro.management.commands.serve import BLOCKING_THREADS
 
@@ -151,17 +150,6 @@ def test_what_a_client_says_of_other_hosts_and_addresses_is_ignored(
 
 
 # Clients that hang up
-
-
-class Gate:
-    """Holds every request for films until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __call__(self, exchange: Exchange) -> None:
-        self.reached.set()
-        assert self.opened.wait(10)
 
 
 def test_clients_that_hang_up_while_they_wait_leave_the_flight_and_free_their_places(

@@ -17,10 +17,10 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from services import sharing
+from services import redis_store
 from tests.conftest import restart_service
 from tests.faults.toxics import Proxy
-from tests.scripted import FILMS, Exchange, Scripted, then
+from tests.scripted import FILMS, Gate, Scripted, then
 from tests.servers import Totoro, Valkey, wait_until
 from totoro.settings import redis_caches
 from upstream import StandIn
@@ -211,7 +211,7 @@ def through(row: Row, redis: Redis, settings: Settings, monkeypatch: pytest.Monk
     settings.REDIS_URL = redis.url
     settings.CACHES = redis_caches(redis.url)
     settings.CACHE_TTL, settings.REFRESH_AHEAD = row.minute, row.minute / 3
-    monkeypatch.setattr(sharing, "LATCH", min(row.minute, sharing.LATCH))
+    monkeypatch.setattr(redis_store, "LATCH", min(row.minute, redis_store.LATCH))
     return redis
 
 
@@ -306,8 +306,8 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
     api: Client,
     upstream: StandIn,
 ) -> None:
-    assert sharing.LATCH == 2
-    monkeypatch.setattr(sharing, "LATCH", 0.8)
+    assert redis_store.LATCH == 2
+    monkeypatch.setattr(redis_store, "LATCH", 0.8)
     settings.CACHE_TTL, settings.REFRESH_AHEAD = 0.5, 0.2
     api.get("/movies/")
     with black_hole(through):
@@ -320,21 +320,10 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
         wait_until(asked_twice)
         asked = list(through.proxy.asked)
 
-    assert all(later - earlier >= sharing.LATCH for earlier, later in pairwise(asked))
+    assert all(later - earlier >= redis_store.LATCH for earlier, later in pairwise(asked))
 
 
 # When it dies at the worst moment
-
-
-class Gate:
-    """Holds every request for films until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __call__(self, exchange: Exchange) -> None:
-        self.reached.set()
-        assert self.opened.wait(10)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from services.quotas import (
     Unlimited,
     quotas,
 )
-from services.sharing import LATCH
+from services.redis_store import LATCH
 from tests.servers import Valkey
 from tests.services.fakes import FakeClock
 from totoro.settings import redis_caches

@@ -9,13 +9,12 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from services.exceptions import Reason
+from services.redis_store import LATCH, RedisStore
 from services.sharing import (
-    LATCH,
     LEASE,
     CoolDown,
     Lease,
     ProcessStore,
-    RedisStore,
     Refusal,
     SharedStore,
     Stored,
