@@ -1,6 +1,6 @@
 """What a client may ask of the list and of one movie: the query parameters, checked."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
@@ -12,6 +12,8 @@ from movies.serializers import MovieSerializer, PersonSerializer
 MOST = 250
 # Of one parameter.
 MOST_NAMES = 50
+# Queries whose check is remembered: at most 8 KB each, as addresses are no longer.
+REMEMBERED = 256
 ORDERINGS = ("title", "director", "release_date", "running_time", "rt_score")
 MOVIE_FIELDS = tuple(MovieSerializer().fields)
 PERSON_FIELDS = tuple(f"people.{name}" for name in PersonSerializer().fields)
@@ -144,11 +146,6 @@ class ListQuerySerializer(DetailQuerySerializer):
     )
 
 
-@cache
-def names(serializer: type[serializers.Serializer[Any]]) -> frozenset[str]:
-    return frozenset(serializer().fields)
-
-
 def read(
     given: QueryDict, serializer: type[serializers.Serializer[Any]] = ListQuerySerializer
 ) -> Query:
@@ -156,11 +153,22 @@ def read(
 
     A parameter that the serializer does not know is ignored.
     """
-    known = names(serializer) & given.keys()
-    if not known:  # as most requests are; DRF copies all fields for every one
-        return Query()
-    if twice := [name for name in sorted(known) if len(given.getlist(name)) > 1]:
+    known = sorted(_names(serializer) & given.keys())
+    if twice := [name for name in known if len(given.getlist(name)) > 1]:
         raise serializers.ValidationError({name: ["May be given once only."] for name in twice})
-    checked = serializer(data={name: given[name] for name in known})
+    return _checked(serializer, tuple((name, given[name]) for name in known))
+
+
+# DRF copies all fields for each request, which costs more than all the rest of it.
+@lru_cache(REMEMBERED)
+def _checked(
+    serializer: type[serializers.Serializer[Any]], given: tuple[tuple[str, str], ...]
+) -> Query:
+    checked = serializer(data=dict(given))
     checked.is_valid(raise_exception=True)
     return Query(**checked.validated_data)
+
+
+@cache
+def _names(serializer: type[serializers.Serializer[Any]]) -> frozenset[str]:
+    return frozenset(serializer().fields)
