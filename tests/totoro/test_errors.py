@@ -23,6 +23,8 @@ from totoro.problems import KINDS
 from upstream import StandIn
 
 KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
+EXPOSED = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
+EXPOSED += ["X-Request-ID", "Cache-Status"]
 # A flight failed: the services turn it into MoviesUnavailable or a stale answer.
 NEVER_SEEN = {UpstreamError}
 # Nobody logs in.
@@ -52,7 +54,7 @@ def assert_problem(
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
     assert response.headers["Access-Control-Allow-Origin"] == "*"
-    assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
+    assert response.headers["Access-Control-Expose-Headers"].split(", ") == EXPOSED
     assert "Origin" not in response.headers.get("Vary", "")
     problem = response.json()
     assert list(problem) == KEYS

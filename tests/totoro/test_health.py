@@ -124,6 +124,11 @@ def test_only_booleans_and_an_age_are_told(tmp_path: Path) -> None:
     assert all(isinstance(value, bool) for value in health.values())
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/movies/", "/problems/"])
+def test_a_format_is_an_unknown_parameter(path: str, server: Totoro) -> None:
+    assert server.get(f"{path}?format=xml").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_a_probe_may_come_by_any_address(path: str, server: Totoro) -> None:
     stranger = {"Host": "10.1.2.3:8000"}
