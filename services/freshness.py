@@ -4,15 +4,17 @@ An answer lives for one TTL from its timestamp. While it does, every worker give
 its last seconds, if anybody asked for it, one worker of all flies: it takes the lease, asks the
 Ghibli API, and stages the next answer, which goes live for every worker as the current one ends.
 Nobody waits for that flight. When nothing is live, a request waits for a flight, and if flights
-fail, the newest answer of old goes on, marked as stale.
+fail, the newest answer of old goes on, marked as stale. The first answer after that opens a moment
+later, when all have heard of it, so that nobody is given the old one again.
 
 `Freshness` is what a process knows and decides; the thread that flies for it is in refresher.py.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -53,19 +55,22 @@ class Policy(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An answer in this process; `born` and `end` are instants of the boot clock."""
+    """An answer in this process, given from `start` to `end`; these and `born` are instants of the
+    boot clock."""
 
     snapshot: Snapshot
     fence: int
     born: float
+    start: float
     end: float
 
 
 class Trouble(NamedTuple):
-    """Flights fail: none before `until` (boot clock)."""
+    """Flights fail: none before `until`, and from `over` on all is well (boot clock)."""
 
     reason: Reason
     until: float
+    over: float = math.inf
 
 
 class Source(StrEnum):
@@ -143,6 +148,7 @@ class Freshness:
         self._held: tuple[Held, ...] = ()
         self._last: Held | None = None
         self._trouble: Trouble | None = None
+        self._failures = 0
         self._newest = 0
         self._shrinkage = Shrinkage()
         # The answer that was last asked for, and whether anybody asked since the last failure: what
@@ -160,8 +166,8 @@ class Freshness:
         return self._answer(live, now, Source.HIT) if live else None
 
     def live(self, now: float) -> Held | None:
-        """The oldest held answer that has not ended: its successors wait for their time."""
-        return next((held for held in self._held if held.end > now), None)
+        """The held answer whose time it is; its successor waits for its own."""
+        return next((held for held in self._held if held.start <= now < held.end), None)
 
     def wants(self, answer: Answer) -> bool:
         """Note that the live answer is asked for; says whether that is news."""
@@ -175,10 +181,11 @@ class Freshness:
 
         `wake` is told of the first who asks, so that the next flight starts when it may.
         """
-        trouble, now = self._trouble, self._clock.boot()
-        if not trouble or (now >= trouble.until and not self._missed):
+        now = self._clock.boot()
+        trouble, opens = self._trouble_at(now), self._opens_in(now) > 0
+        if not trouble or (now >= trouble.until and not self._missed and not opens):
             return None
-        if not self._missed:
+        if not self._missed and not opens:
             self._missed = True
             wake()
         answer = self._stale(trouble.reason, now)
@@ -190,23 +197,27 @@ class Freshness:
         """The answer of the flight that is or gets under way; `wake` sees to it."""
         with self.changed:
             # A failure that came in since `stale` looked is what was to be waited for.
-            known = None if self._is_cooling(self._clock.boot()) else self._trouble
+            known = self._failures - self._is_cooling(self._clock.boot())
             self._waiting, self._missed = self._waiting + 1, True
             try:
                 wake()
-                self.changed.wait_for(
-                    lambda: self.live(self._clock.boot()) or self._trouble is not known,
-                    FOREGROUND_WAIT,
-                )
+                self.changed.wait_for(lambda: self._has_come(known), FOREGROUND_WAIT)
             finally:
                 self._waiting -= 1
+            while (seconds := self._opens_in(self._clock.boot())) > 0:
+                self.changed.wait(seconds)
         return self._waited_for(known)
 
-    def _waited_for(self, known: Trouble | None) -> Answer:
+    def _has_come(self, known: int) -> bool:
+        """An answer, or a failure after so many."""
+        now = self._clock.boot()
+        return bool(self.live(now) or self._opens_in(now) > 0) or self._failures != known
+
+    def _waited_for(self, known: int) -> Answer:
         now = self._clock.boot()
         if live := self.live(now):
             return self._answer(live, now, Source.MISS)
-        failed = self._trouble if self._trouble is not known else None
+        failed = self._trouble_at(now) if self._failures != known else None
         reason = failed.reason if failed else Reason.SLOW
         if answer := self._stale(reason, now):
             return answer
@@ -216,7 +227,7 @@ class Freshness:
         """How the parts are, without asking the Ghibli API."""
         now = self._clock.boot()
         live = self.live(now)
-        last = live or self._last or self._kept(self._store.last())
+        last = live or self._last_at(now) or self._kept(self._store.last())
         age = now - last.born if last else None
         usable = age is not None and age <= self._policy.stale_if_error
         return Health(
@@ -234,8 +245,20 @@ class Freshness:
 
     def _last_good(self, now: float) -> Held | None:
         """The last answer, as long as it may be given in place of a fresh one."""
-        last = self._last
+        last = self._last_at(now)
         return last if last and now - last.born <= self._policy.stale_if_error else None
+
+    def _last_at(self, now: float) -> Held | None:
+        return next((held for held in reversed(self._held) if held.start <= now), self._last)
+
+    def _trouble_at(self, now: float) -> Trouble | None:
+        trouble = self._trouble
+        return trouble if trouble and now < trouble.over else None
+
+    def _opens_in(self, now: float) -> float:
+        """Seconds until an answer goes live for everybody where there is none; else 0 or less."""
+        held = self._held
+        return held[-1].start - now if held and not self.live(now) else 0.0
 
     def _answer(self, held: Held, now: float, source: Source, why: Reason | None = None) -> Answer:
         telemetry.answers.labels(source).inc()
@@ -251,9 +274,9 @@ class Freshness:
     def due(self) -> float | None:
         """In how many seconds a flight is due; 0 or less for now, None for not at all."""
         now = self._clock.boot()
-        live, trouble = self.live(now), self._trouble
-        if live and live is not self._held[-1]:
-            return None  # its successor is staged
+        live, trouble = self.live(now), self._trouble_at(now)
+        if self._held and self._held[-1].start > now:
+            return None  # the next answer is staged
         wanted = self._waiting > 0 or (self._missed if not live else self._wanted is live)
         if not wanted:
             return None
@@ -292,8 +315,10 @@ class Freshness:
         """
         kept = self._kept(shared)
         with self.changed:
-            last = self._last
+            now = self._clock.boot()
+            last = self._last_at(now)
             if kept and (not last or kept.snapshot.timestamp > last.snapshot.timestamp):
+                self._held = tuple(held for held in self._held if held.end > now)
                 self._last = kept
 
     def land(self, lease: Lease, fetched: Fetched, took_off: float) -> Snapshot | None:
@@ -310,7 +335,12 @@ class Freshness:
         left = seconds_left(
             self._policy.life, snapshot.timestamp, wall, self._policy.life - (now - took_off)
         )
-        answer, live = Stored(snapshot, lease.fence, left), self.live(now)
+        live = self.live(now)
+        # While others go on with the last answer, after failures, this one opens for all at once.
+        in_trouble = (lease.failures or self._trouble_at(now)) and self._last_good(now)
+        seconds = min(self._store.hand_over, left / 2) if in_trouble and not live else 0.0
+        opens = wall + timedelta(seconds=seconds) if seconds > 0 else None
+        answer = Stored(snapshot, lease.fence, left, opens)
         behind = Stored(live.snapshot, live.fence, live.end - now) if live else None
         published = self._store.publish(lease, answer, behind)
         telemetry.publications.labels("live" if published else "late").inc()
@@ -319,7 +349,6 @@ class Freshness:
         with self.changed:
             self._adopt(answer, now, wall)
             self._newest = max(self._newest, lease.fence)
-            self._missed = False
             self.changed.notify_all()
         return snapshot
 
@@ -341,6 +370,7 @@ class Freshness:
     def _fail(self, reason: Reason, until: float) -> None:
         with self.changed:
             self._trouble, self._missed = Trouble(reason, until), False
+            self._failures += 1
             self.changed.notify_all()
 
     def _adopt(self, stored: Stored, now: float, wall: datetime, took: float = 0.0) -> None:
@@ -350,19 +380,27 @@ class Freshness:
         living = [held for held in self._held if held.end > now]
         if left <= 0 or any(held.fence >= stored.fence for held in living):
             return
+        opens = (stored.opens - wall).total_seconds() if stored.opens else 0.0
+        start = now + min(max(opens, 0.0), self._store.hand_over)
+        start = max([start, *(held.end for held in living)])
         born = now + left - self._policy.life
-        held = Held(snapshot, stored.fence, born, now + left)
-        self._held, self._last, self._trouble = (*living, held), held, None
+        self._last = self._last_at(now)
+        self._held = (*living, Held(snapshot, stored.fence, born, start, now + left))
+        self._missed = False
+        if self._trouble:
+            over = living or start <= now
+            self._trouble = None if over else self._trouble._replace(over=start)
         telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())
         telemetry.fence.set(stored.fence)
 
     def _kept(self, shared: Snapshot | None) -> Held | None:
-        newest = shared or (None if self._last else self._database.newest())
+        now, wall = self._clock.both()
+        newest = shared or (None if self._last_at(now) else self._database.newest())
         if not newest:
             return None
-        now, wall = self._clock.both()
         born = now - max((wall - newest.timestamp).total_seconds(), self._policy.ttl)
-        return Held(newest, 0, born, born + self._policy.life)
+        return Held(newest, 0, born, born, born + self._policy.life)
 
     def _is_cooling(self, now: float) -> bool:
-        return self._trouble is not None and self._trouble.until > now
+        trouble = self._trouble_at(now)
+        return trouble is not None and trouble.until > now

@@ -6,6 +6,7 @@ The rules are those of sharing.py. What needs to be one step is a script.
 import math
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
@@ -33,6 +34,9 @@ log = structlog.get_logger(__name__)
 # Shared answers stay this much longer than they live, so that a worker a little behind finds what
 # another has just left.
 GRACE = 1.0
+# Workers look every 0.2 s for the end of an outage (refresher.py), a look takes as long at the most,
+# and at the end of this they have seen it.
+HAND_OVER = 0.5
 # A snapshot of the real data has 19 KB; more than this was not written by us.
 ENVELOPE_LIMIT = 8 * 1024 * 1024
 # After a command that failed, Redis is left alone for LATCH seconds: with the time-outs of the
@@ -93,12 +97,13 @@ redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """
-# KEYS current next lease cool failures last · ARGV token, newest fence at take-off, answer, its ms,
-# live or '', its ms, ms to keep the last
+# KEYS current next lease cool failures last opens · ARGV token, newest fence at take-off, answer, its
+# ms, live or '', its ms, ms to keep the last, when it opens or '', ms until then
 PUBLISH = NEWEST + """
 if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 if newest() > tonumber(ARGV[2]) then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[7])
+if ARGV[8] ~= '' then redis.call('SET', KEYS[7], ARGV[8], 'PX', ARGV[9]) end
 if ARGV[5] ~= '' then
   redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[6])
   redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
@@ -159,6 +164,10 @@ class RedisStore:
         self._fail = self._redis.register_script(FAIL)
         self._publish = self._redis.register_script(PUBLISH)
 
+    @property
+    def hand_over(self) -> float:
+        return HAND_OVER if self._clock.boot() >= self._latched.latched_until else 0.0
+
     def view(self) -> View:
         return self._either("view", self._view, self._process.view)
 
@@ -204,10 +213,11 @@ class RedisStore:
 
     def publish(self, lease: Lease, answer: Stored, live: Stored | None) -> bool:
         def to_redis() -> bool:
-            names = ("current", "next", "lease", "cool", "failures", "last")
+            names = ("current", "next", "lease", "cool", "failures", "last", "opens")
             args: list[Any] = [lease.token, lease.newest]
             args += self._with_milliseconds(answer) + self._with_milliseconds(live)
-            args += [_milliseconds(self._remember)]
+            opens = answer.opens.isoformat() if answer.opens else ""
+            args += [_milliseconds(self._remember), opens, _milliseconds(HAND_OVER)]
             return bool(self._publish(keys=[_key(name) for name in names], args=args))
 
         if answer.left <= 0:
@@ -235,15 +245,16 @@ class RedisStore:
 
     def _view(self) -> View:
         with self._redis.pipeline() as pipe:
-            for name in ("current", "next", "cool"):
+            for name in ("current", "next", "cool", "opens"):
                 # GETRANGE bounds what somebody else's value can make us read.
                 pipe.getrange(_key(name), 0, ENVELOPE_LIMIT)
                 pipe.pttl(_key(name))
             got = pipe.execute(raise_on_error=False)
         if error := next((found for found in got if _is_trouble(found)), None):
             raise error
+        opens = self._opens(got[6])
         answers = [
-            Stored(*found, got[i + 1] / 1000 - GRACE)
+            Stored(*found, got[i + 1] / 1000 - GRACE, opens if name == "current" else None)
             for i, name in ((0, "current"), (2, "next"))
             if (found := self._unpacked(name, got[i]))
         ]
@@ -272,6 +283,16 @@ class RedisStore:
             return CoolDown(Reason(reason), int(failures), left)
         except (AttributeError, ValueError) as error:
             self._refuse("cool", str(error))
+            return None
+
+    def _opens(self, told: Any) -> datetime | None:
+        if not told:
+            return None
+        try:
+            opens = datetime.fromisoformat(told.decode())
+            return opens if opens.utcoffset() is not None else None
+        except (AttributeError, ValueError) as error:
+            self._refuse("opens", str(error))
             return None
 
     def _refuse(self, name: str, error: str) -> None:

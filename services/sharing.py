@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -37,11 +38,13 @@ FAILURES_REMEMBERED = 600.0
 
 
 class Stored(NamedTuple):
-    """A shared answer; `left`: seconds of its life by the store's own reckoning."""
+    """A shared answer; `left`: seconds of its life by the store's own reckoning; `opens`: the instant
+    before which nobody gives it, None if there is none."""
 
     snapshot: Snapshot
     fence: int
     left: float
+    opens: datetime | None = None
 
 
 class CoolDown(NamedTuple):
@@ -86,6 +89,10 @@ class Refusal(StrEnum):
 class SharedStore(Protocol):
     """What Freshness needs of a store. Seconds everywhere; nothing raises."""
 
+    @property
+    def hand_over(self) -> float:
+        """How long it takes until all who share have heard of an answer."""
+
     def view(self) -> View: ...
     def last(self) -> Snapshot | None:
         """The newest answer that was ever published, for when nothing is current."""
@@ -122,6 +129,10 @@ class ProcessStore:
         self._kept: dict[str, _Timed] = {}
         self._last: Snapshot | None = None
         self._fence = 0
+
+    @property
+    def hand_over(self) -> float:
+        return 0.0
 
     def view(self) -> View:
         with self._lock:

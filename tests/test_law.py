@@ -283,6 +283,22 @@ def away_for_a_while(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iter
         postgres.start()
 
 
+def test_after_an_outage_nobody_sees_an_older_answer_again(tmp_path: Path) -> None:
+    with fleet_of(tmp_path, replicas=2, ttl=2, ahead=1) as fleet:
+        loaded(fleet.urls, connections=8, each=2)
+        with under_load(fleet.urls, connections=48, rate=400, paths=fleet.paths) as tally:
+            wait_until(lambda: len(tally.answers) > 0)
+            fleet.upstream.switches.set({"reset": True})
+            wait_until(lambda: tally.answers[-1].stale, what="the outage shows")
+            fleet.upstream.switches.set({"reset": False})
+            wait_until(lambda: not tally.answers[-1].stale, what="it is over")
+            time.sleep(0.5)
+
+        print_summary("after an outage", tally, fleet)
+        assert tally.bad == []
+        assert tally.backwards == []
+
+
 @pytest.mark.minutes
 def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -> None:
     with fleet_of(tmp_path, ttl=2, ahead=1) as fleet:

@@ -334,6 +334,65 @@ def test_a_good_flight_ends_the_trouble(worker: Worker, clock: FakeClock) -> Non
     assert worker.freshness.hit()
 
 
+class Shared(ProcessStore):
+    """A store for several processes, which need a while to hear of an answer."""
+
+    hand_over = 0.5
+
+
+def in_an_outage(clock: FakeClock) -> tuple[Worker, Worker, Snapshot]:
+    """Two workers that go on with the same last answer, a moment before the next flight."""
+    store = Shared(clock)
+    one, other = Worker(clock, store), Worker(clock, store)
+    last = one.fly()
+    assert last
+    other.freshness.sync()
+    clock.advance(70)
+    one.crash()
+    other.freshness.sync()
+    assert [given(one), given(other)] == [last, last]
+    clock.advance(COOL_DOWNS[0])
+    return one, other, last
+
+
+def given(worker: Worker) -> Snapshot:
+    answer = worker.freshness.hit() or worker.freshness.stale(worker.wake)
+    assert answer
+    return answer.snapshot
+
+
+def test_after_an_outage_all_go_over_to_the_next_answer_together(clock: FakeClock) -> None:
+    one, other, last = in_an_outage(clock)
+    fresh = one.fly()
+    assert [given(one), given(other)] == [last, last]
+    clock.advance(0.3)
+    other.freshness.sync()
+    assert [given(one), given(other)] == [last, last]
+    clock.advance(0.201)
+    assert [given(one), given(other)] == [fresh, fresh]
+    assert one.freshness.due() is None
+
+
+def test_a_request_that_waits_at_the_end_of_an_outage_waits_for_all_the_others(
+    clock: FakeClock,
+) -> None:
+    one, _, _ = in_an_outage(clock)
+    fresh = one.fly()
+    threading.Timer(0.1, clock.advance, [0.501]).start()
+
+    assert one.freshness.wait(one.wake).snapshot is fresh
+
+
+def test_with_no_answer_to_go_on_with_the_next_one_is_given_at_once(clock: FakeClock) -> None:
+    worker = Worker(clock, Shared(clock))
+    worker.crash()
+    clock.advance(COOL_DOWNS[0])
+
+    fresh = worker.fly()
+
+    assert given(worker) is fresh
+
+
 def test_those_who_wait_are_told_together(worker: Worker, clock: FakeClock) -> None:
     answers: list[Source] = []
     started = threading.Barrier(21)

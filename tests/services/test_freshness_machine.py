@@ -50,6 +50,8 @@ class ShakyStore:
     def __init__(self, shared: ProcessStore, clock: FakeClock, world: "World") -> None:
         self.shared, self.own, self.world = shared, ProcessStore(clock), world
 
+    hand_over = 0.0
+
     def view(self) -> View:
         return self._either(lambda store: store.view())
 

@@ -259,6 +259,30 @@ def test_a_value_of_another_type_is_a_miss_and_taken_away(
     assert len(redis_store.view().answers) == 1
 
 
+OPENS = datetime(2026, 11, 23, 20, 40, 12, 341359, UTC)
+
+
+def test_an_answer_may_open_for_all_at_an_instant(redis_store: RedisStore) -> None:
+    lease = acquired(redis_store)
+    assert redis_store.publish(lease, Stored(make_snapshot(), lease.fence, 60, OPENS), None)
+
+    assert [stored.opens for stored in redis_store.view().answers] == [OPENS]
+    until(lambda: redis_store.view().answers[0].opens is None)
+    assert len(redis_store.view().answers) == 1
+
+
+@pytest.mark.parametrize("rubbish", ["soon", "2026-11-23T20:40:12", "\xff"])
+def test_an_opening_that_is_none_is_at_once(
+    rubbish: str, redis_store: RedisStore, valkey: Valkey
+) -> None:
+    answer = publish(redis_store, acquired(redis_store))
+    assert answer
+    valkey.client.set("totoro:{movies}:opens", rubbish)
+
+    [seen] = redis_store.view().answers
+    assert (seen.snapshot, seen.opens) == (answer.snapshot, None)
+
+
 def test_a_lease_that_redis_would_keep_for_an_hour_is_not_respected(
     redis_store: RedisStore, valkey: Valkey
 ) -> None:
