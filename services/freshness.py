@@ -232,7 +232,7 @@ class Freshness:
         usable = age is not None and age <= self._policy.stale_if_error
         return Health(
             # With nothing kept a first request would fly; only a failed flight proves it vain.
-            ready=usable or self._trouble is None,
+            ready=usable or self._trouble_at(now) is None,
             cache=self._store.is_well(),
             database=self._database.is_well(),
             fresh=live is not None,
