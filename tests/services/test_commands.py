@@ -174,7 +174,8 @@ class TestRefreshMoviesForAll:
             "The Ghibli API failed (upstream_5xx): answered with status 500. Nobody asks it again"
         )
         assert second.startswith("The last flight failed (upstream_5xx): nobody asks")
-        assert upstream.count("films") == 1
+        # One flight; the request that fails first cuts the other off.
+        assert 1 <= len(upstream.requests) <= 2
         assert not valkey.client.exists(LEASE)
 
     def test_while_another_worker_asks_it_does_not(
@@ -237,7 +238,14 @@ class TestRefreshMoviesForAll:
         """The command while it waits for the Ghibli API, for four seconds in all."""
         upstream.switches.delay = 4
         command = [sys.executable, "manage.py", "refresh_movies", "--verbosity", "0"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            # Whoever runs the tests in the background may have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         wait_until(lambda: bool(valkey.client.exists(LEASE)))
         return process
 
