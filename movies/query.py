@@ -92,7 +92,12 @@ class Names(serializers.CharField):
     def __init__(
         self, allowed: tuple[str, ...], help_text: str, *, blank: bool, example: str
     ) -> None:
-        super().__init__(required=False, allow_blank=blank, help_text=help_text)
+        super().__init__(
+            required=False,
+            allow_blank=blank,
+            help_text=help_text,
+            error_messages={"blank": f"Must be one or more of {', '.join(allowed)}."},
+        )
         self.allowed, self.example = allowed, example
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
