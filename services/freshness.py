@@ -211,7 +211,8 @@ class Freshness:
     def _has_come(self, known: int) -> bool:
         """An answer, or a failure after so many."""
         now = self._clock.boot()
-        return bool(self.live(now) or self._opens_in(now) > 0) or self._failures != known
+        answer = self.live(now) is not None or self._opens_in(now) > 0
+        return answer or self._failures != known
 
     def _waited_for(self, known: int) -> Answer:
         now = self._clock.boot()
@@ -387,9 +388,8 @@ class Freshness:
         self._last = self._last_at(now)
         self._held = (*living, Held(snapshot, stored.fence, born, start, now + left))
         self._missed = False
-        if self._trouble:
-            over = living or start <= now
-            self._trouble = None if over else self._trouble._replace(over=start)
+        if trouble := self._trouble:
+            self._trouble = trouble._replace(over=min(trouble.over, start))
         telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())
         telemetry.fence.set(stored.fence)
 

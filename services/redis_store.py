@@ -7,6 +7,7 @@ import math
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -27,7 +28,7 @@ from services.sharing import (
     View,
     newest_fence,
 )
-from services.snapshots import BadEnvelope, Snapshot, pack, unpack
+from services.snapshots import Snapshot, pack, unpack
 
 log = structlog.get_logger(__name__)
 
@@ -173,7 +174,8 @@ class RedisStore:
 
     def last(self) -> Snapshot | None:
         def from_redis() -> Snapshot | None:
-            found = self._unpacked("last", self._redis.getrange(_key("last"), 0, ENVELOPE_LIMIT))
+            last = self._redis.getrange(_key("last"), 0, ENVELOPE_LIMIT)
+            found = self._ours("last", last, unpack)
             return found[0] if found else None
 
         return self._either("last", from_redis, self._process.last)
@@ -191,7 +193,7 @@ class RedisStore:
                 telemetry.redis_refused.inc(said[1])
             if said[0] != b"ok":
                 return Refusal(said[0].decode())
-            last = self._unpacked("last", said[4])
+            last = self._ours("last", said[4], unpack)
             return Lease(token, int(said[2]), newest, int(said[3]), last[0] if last else None)
 
         return self._either("acquire", from_redis, lambda: self._process.acquire(newest))
@@ -252,59 +254,51 @@ class RedisStore:
             got = pipe.execute(raise_on_error=False)
         if error := next((found for found in got if _is_trouble(found)), None):
             raise error
-        opens = self._opens(got[6])
+        opens = self._ours("opens", got[6], _instant)
         answers = [
             Stored(*found, got[i + 1] / 1000 - GRACE, opens if name == "current" else None)
             for i, name in ((0, "current"), (2, "next"))
-            if (found := self._unpacked(name, got[i]))
+            if (found := self._ours(name, got[i], unpack))
         ]
+        left = got[5] / 1000
+        cool_down = self._ours("cool", got[4], partial(_cool_down, left)) if left > 0 else None
         return View(
             tuple(answer for answer in answers if answer.left > 0),
             newest_fence(answers),
-            self._cool_down(got[4], got[5] / 1000),
+            cool_down,
         )
 
-    def _unpacked(self, name: str, envelope: Any) -> tuple[Snapshot, int] | None:
-        if not envelope:
+    def _ours(self, name: str, value: Any, read: Callable[[bytes], T]) -> T | None:
+        """What the value says. One that is not ours is a miss, and taken away: it would stand in the
+        way until it ends."""
+        if not value:
             return None
         try:
-            if not isinstance(envelope, bytes):
-                raise BadEnvelope("not a string")
-            return unpack(envelope)
-        except BadEnvelope as error:
-            self._refuse(name, str(error))
+            if not isinstance(value, bytes):
+                raise ValueError("not a string")
+            return read(value)
+        except ValueError as error:
+            log.warning("redis_value_refused", name=name, error=str(error))
+            telemetry.redis_refused.inc()
+            self._redis.unlink(_key(name))
             return None
-
-    def _cool_down(self, told: Any, left: float) -> CoolDown | None:
-        if not told or left <= 0:
-            return None
-        try:
-            failures, reason = told.decode().split(" ")
-            return CoolDown(Reason(reason), int(failures), left)
-        except (AttributeError, ValueError) as error:
-            self._refuse("cool", str(error))
-            return None
-
-    def _opens(self, told: Any) -> datetime | None:
-        if not told:
-            return None
-        try:
-            opens = datetime.fromisoformat(told.decode())
-            return opens if opens.utcoffset() is not None else None
-        except (AttributeError, ValueError) as error:
-            self._refuse("opens", str(error))
-            return None
-
-    def _refuse(self, name: str, error: str) -> None:
-        """Take away what is not ours, or it would stand in the way until it ends."""
-        log.warning("redis_value_refused", name=name, error=error)
-        telemetry.redis_refused.inc()
-        self._redis.unlink(_key(name))
 
     def _with_milliseconds(self, stored: Stored | None) -> list[Any]:
         if not stored or stored.left <= 0:
             return ["", 0]
         return [pack(stored.snapshot, stored.fence), _milliseconds(stored.left + GRACE)]
+
+
+def _cool_down(left: float, told: bytes) -> CoolDown:
+    failures, reason = told.decode().split(" ")
+    return CoolDown(Reason(reason), int(failures), left)
+
+
+def _instant(told: bytes) -> datetime:
+    instant = datetime.fromisoformat(told.decode())
+    if instant.utcoffset() is None:
+        raise ValueError("no time zone")
+    return instant
 
 
 def _is_trouble(found: object) -> bool:

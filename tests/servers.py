@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -244,6 +244,24 @@ def migrated_database() -> bytes:
         secret = {"DJANGO_SECRET_KEY": "only-for-this-test", "DATABASE_URL": f"sqlite:///{file}"}
         manage("migrate", "--skip-checks", environment={**clean_environment(), **secret})
         return file.read_bytes()
+
+
+def end(process: Process) -> None:
+    """Whatever has become of it: it may be stopped, in part or as a whole, or gone."""
+    for worker in process.workers if isinstance(process, Totoro) else ():
+        os.kill(worker, signal.SIGCONT)
+    if process.process.poll() is None:
+        process.kill()
+
+
+def replicas(number: int, folder: Path, stack: ExitStack, **variables: object) -> list[Totoro]:
+    """Totoros with one database, which end with the stack; no client of theirs is throttled."""
+    started = []
+    for i in range(number):
+        rate = "1000000000/min"
+        started.append(Totoro(folder, migrate=i == 0, THROTTLE_RATE=rate, **variables))
+        stack.callback(end, started[-1])
+    return started
 
 
 def process_state(pid: int) -> str:

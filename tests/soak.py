@@ -31,11 +31,12 @@ from tests.servers import (
     ROOT,
     Postgres,
     Process,
-    Totoro,
     Valkey,
     clean_environment,
+    end,
     free_port,
     peers,
+    replicas,
     wait_until,
 )
 
@@ -124,21 +125,17 @@ class Soak:
         stack.callback(end, self.valkey)
         self.postgres = Postgres()
         stack.callback(self.postgres.remove)
-        self.replicas: list[Totoro] = []
-        for i in range(REPLICAS):
-            replica = Totoro(
-                folder,
-                migrate=i == 0,
-                GHIBLI_API_BASE_URL=self.upstream.url,
-                REDIS_URL=self.valkey.url,
-                DATABASE_URL=self.postgres.url,
-                CACHE_TTL=ttl,
-                REFRESH_AHEAD=max(1, ttl * 3 // 10),
-                WEB_CONCURRENCY=WORKERS,
-                THROTTLE_RATE="1000000000/min",
-            )
-            stack.callback(end, replica)
-            self.replicas.append(replica)
+        self.replicas = replicas(
+            REPLICAS,
+            folder,
+            stack,
+            GHIBLI_API_BASE_URL=self.upstream.url,
+            REDIS_URL=self.valkey.url,
+            DATABASE_URL=self.postgres.url,
+            CACHE_TTL=ttl,
+            REFRESH_AHEAD=max(1, ttl * 3 // 10),
+            WEB_CONCURRENCY=WORKERS,
+        )
         self.tally = Tally()
         self.films = 0
         self._killed = dict.fromkeys(range(REPLICAS), 0.0)
@@ -343,13 +340,6 @@ def close(window: Window) -> None:
 
 def is_open(windows: Sequence[Window]) -> bool:
     return any(window.end == float("inf") for window in windows)
-
-
-def end(process: Process) -> None:
-    for worker in process.workers if isinstance(process, Totoro) else ():
-        os.kill(worker, signal.SIGCONT)
-    if process.process.poll() is None:
-        process.kill()
 
 
 # The verdict

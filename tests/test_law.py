@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from services.sharing import LEASE
+from tests import servers
 from tests.load import Answered, Tally, loaded, under_load
-from tests.servers import Postgres, Totoro, Valkey, peers, process_state, wait_until
+from tests.servers import Postgres, Valkey, peers, process_state, wait_until
 from upstream import StandIn, Switches
 
 pytestmark = pytest.mark.slow
@@ -34,29 +35,18 @@ class Fleet:
         switches = Switches(stamp=True, delay=0.5)
         self.upstream = stack.enter_context(StandIn(switches=switches, idle=idle))
         self.valkey = Valkey()
-        stack.callback(self._end, self.valkey)
-        self.replicas: list[Totoro] = []
-        for i in range(replicas):
-            replica = Totoro(
-                folder,
-                migrate=i == 0,
-                GHIBLI_API_BASE_URL=self.upstream.url,
-                REDIS_URL=self.valkey.url,
-                THROTTLE_RATE="1000000000/min",
-                **variables,
-            )
-            stack.callback(self._end, replica)
-            self.replicas.append(replica)
+        stack.callback(servers.end, self.valkey)
+        self.replicas = servers.replicas(
+            replicas,
+            folder,
+            stack,
+            GHIBLI_API_BASE_URL=self.upstream.url,
+            REDIS_URL=self.valkey.url,
+            **variables,
+        )
         # A worker imports much for its first request, which is not what is tested here.
         workers = int(str(variables["WEB_CONCURRENCY"]))
         loaded(self.urls, connections=24 * workers * replicas, each=2, paths=["/livez"])
-
-    @staticmethod
-    def _end(process: Totoro | Valkey) -> None:
-        for worker in process.workers if isinstance(process, Totoro) else ():
-            os.kill(worker, signal.SIGCONT)
-        if process.process.poll() is None:
-            process.kill()
 
     @property
     def urls(self) -> list[str]:
