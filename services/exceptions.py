@@ -34,6 +34,7 @@ class Reason(StrEnum):
     TORN = "torn"
     SHRUNK = "shrunk"
     SLOW = "slow"
+    INTERNAL = "internal"
 
 
 class TotoroError(Exception):
@@ -71,7 +72,7 @@ class MoviesUnavailable(TotoroError):
 
     def __init__(self, reason: Reason, *, retry_after: float) -> None:
         super().__init__(
-            f"The Ghibli API cannot be used right now ({reason}), and no earlier answer is kept."
+            f"The movies cannot be fetched right now ({reason}), and no earlier data is available."
         )
         self.reason = reason
         self.retry_after = retry_after

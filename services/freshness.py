@@ -368,6 +368,10 @@ class Freshness:
         self._fail(error.reason, self._clock.boot() + seconds)
         return cool_down
 
+    def back_off(self, reason: Reason, jitter: float) -> None:
+        """Keep this process from refreshing for a while, and wake those who wait."""
+        self._fail(reason, self._clock.boot() + cool_down_seconds(1, None, jitter))
+
     def _fail(self, reason: Reason, until: float) -> None:
         with self.changed:
             self._trouble, self._missed = Trouble(reason, until), False

@@ -53,6 +53,19 @@ CHUNK = 64 * 1024
 # NUL is legal JSON, but PostgreSQL's text cannot hold it and no title needs it.
 ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
+# RFC 9110, section 8.8.3, in ASCII and of a bounded length.
+ENTITY_TAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"')
+
+# What requests, urllib3 and http.client raise when a response breaks HTTP. ValueError is among
+# them: a negative chunk size, for one, reaches the socket's file object.
+UNUSABLE_RESPONSE = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+
 # It would log all that an upstream sends in place of headers.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
@@ -142,7 +155,7 @@ class GhibliClient:
                     return kept[1]
                 _check_head(response)
                 parsed = _parsed(_body(response))
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except UNUSABLE_RESPONSE as error:
             raise _translated(error) from error
         finally:
             _current.flight.release()
@@ -151,7 +164,8 @@ class GhibliClient:
 
     def _keep(self, name: str, etag: str | None, parsed: Any) -> None:
         self._kept.pop(name, None)
-        if etag:
+        # Any other could not be sent back: http.client refuses it, for as long as it is remembered.
+        if etag and ENTITY_TAG.fullmatch(etag):
             self._kept[name] = (etag, parsed)
 
 

@@ -1,5 +1,6 @@
 """The thread that flies: one in each process, started by the first request that needs it."""
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ import structlog
 
 from services import telemetry
 from services.clock import Clock
-from services.exceptions import UpstreamError
+from services.exceptions import Reason, UpstreamError
 from services.freshness import Answer, Freshness
 from services.ghibli import GhibliClient
 from services.sharing import Lease, Refusal, SharedStore, kept
 from services.snapshots import DatabaseStore
 
 log = structlog.get_logger(__name__)
+# Records of `logging` keep the exception itself, which Sentry reads.
+bugs = logging.getLogger(f"{__name__}.bugs")
 
 # How often a worker looks whether another's flight has landed (seconds).
 POLL = 0.2
@@ -87,7 +90,13 @@ class Refresher:
     def _run(self) -> None:
         while not self._over.is_set():
             self._woken.clear()
-            self._woken.wait(self._turn())
+            try:
+                seconds = self._turn()
+            except Exception:  # noqa: BLE001 (whatever it is, requests must not wait for it)
+                bugs.exception("refresh_error")
+                self.freshness.back_off(Reason.INTERNAL, random.uniform(-1, 1))  # noqa: S311
+                seconds = self.freshness.due()
+            self._woken.wait(seconds)
 
     def _turn(self) -> float | None:
         """Do what is due; gives the seconds until something may be due again, None for never."""
@@ -110,7 +119,10 @@ class Refresher:
                 took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
                 fetched = self._client.fetch()
             snapshot = self.freshness.land(lease, fetched, took_off)
-        except UpstreamError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the refresh has failed)
+            if not isinstance(error, UpstreamError):
+                bugs.exception("refresh_error")
+                error = UpstreamError(Reason.INTERNAL, f"a bug in Totoro: {type(error).__name__}")
             self._fail(lease, error, self._clock.boot() - took_off)
             return
         seconds = self._clock.boot() - took_off

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import trustme
 from django.test import Client
 from prometheus_client import REGISTRY
@@ -188,6 +189,18 @@ def plain_http(it: World) -> Iterator[None]:
     it.upstream._opening = None
 
 
+@contextmanager
+def bug_in_totoro(it: World) -> Iterator[None]:
+    """Whatever a refresh calls raises what nobody expects."""
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise TypeError("a bug")
+
+    with it.patch.context() as patch:
+        patch.setattr(requests.Session, "get", broken)
+        yield
+
+
 @dataclass(frozen=True)
 class Row:
     """A trouble, the reason that is told for it, and how often it is met in one flight.
@@ -321,6 +334,10 @@ ROWS: dict[str, Row] = {
     "wrong name": Row(
         certificate(lambda authority: authority.issue_cert("ghibliapi.test")), Reason.TLS, 0, "tls"
     ),
+    "a negative chunk size": films(
+        then(CHUNKED_HEAD + b"-5\r\n", FILMS_BODY, Exchange.hang_up), Reason.PROTOCOL
+    ),
+    "a bug in Totoro": Row(bug_in_totoro, Reason.INTERNAL, 0),
     "plain HTTP on the TLS port": Row(plain_http, Reason.TLS, 0, "tls"),
 }  # fmt: skip
 

@@ -678,6 +678,68 @@ def test_nothing_but_our_own_error_leaves_whatever_bytes_come(upstream: Scripted
             client.fetch()
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        b"-5",
+        b"-1",
+        b"+5",
+        b"0x10",
+        b"1_0",
+        b" 5",
+        b"5 ",
+        b"",
+        b"zz",
+        b"f" * 20,
+        b"1e3",
+        b"\xff",
+        b"5;",
+    ],
+)
+def test_chunk_sizes_that_are_no_hexadecimal_numbers_end_in_an_upstream_error(
+    upstream: Scripted, size: bytes
+) -> None:
+    broken = CHUNKED_HEAD + size + b"\r\n" + FILMS_BODY + b"\r\n0\r\n\r\n"
+    upstream.films = then(broken, Exchange.hang_up)
+
+    failure(upstream.url, deadline=2)
+
+
+# What stands in a response where a number, a name or an encoding belongs.
+RUBBISH = [b"", b"-1", b"-5", b"1e9", b"99999999999999999999", b"inf", b"nan", b"\xff\xfe", b"\x00"]
+RUBBISH += [
+    b"a" * 5000,
+    b"0x10",
+    b"1, 2",
+    b";;;",
+    b"gzip, gzip",
+    b"chunked, chunked",
+    b'"',
+    b"\xc2\x85",
+]
+
+
+# urllib3 leaves the connection of a response with two lengths to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("value", RUBBISH)
+@pytest.mark.parametrize(
+    "name",
+    [b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Content-Type", b"Connection"]
+    + [b"ETag", b"Retry-After", b"Location", b"Set-Cookie", b"Keep-Alive", b"Date", b"Trailer"],
+)
+def test_rubbish_in_a_header_ends_in_data_or_an_upstream_error(
+    upstream: Scripted, name: bytes, value: bytes
+) -> None:
+    client = GhibliClient(upstream.url, deadline=2)
+    for status in (b"200 OK", b"304 Not Modified", b"503 Service Unavailable"):
+        head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%b: %b\r\n\r\n"
+        broken = head % (status, name, value) + FILMS_BODY
+        upstream.films = upstream.people = then(broken, Exchange.hang_up)
+        for _ in range(2):  # what the first response says decides how the second one is asked for
+            with suppress(UpstreamError):
+                client.fetch()
+
+
 # TLS
 
 
@@ -866,6 +928,33 @@ def test_without_a_tag_everything_is_asked_for_anew(upstream: Scripted) -> None:
 
     asked = [r.headers.get("if-none-match") for r in upstream.requests if r.collection == "films"]
     assert asked == [None, '"one"', None]
+
+
+@pytest.mark.parametrize(
+    "etag",
+    [
+        b'"a\x00b"',
+        b'"\xff"',
+        b'"a\r\n b"',
+        b'"a\x0bb"',
+        b'"tab\tbed"',
+        b"unquoted",
+        b'"open',
+        b'w/"lower"',
+        b'"' + b"e" * 60_000 + b'"',
+        b'"one", "two"',
+    ],
+)
+def test_a_tag_that_is_none_is_not_sent_back_and_the_next_refresh_works(
+    upstream: Scripted, etag: bytes
+) -> None:
+    head, _, body = FILMS.partition(b"\r\n\r\n")
+    upstream.films = head + b"\r\nETag: " + etag + b"\r\n\r\n" + body
+    client = GhibliClient(upstream.url)
+    for _ in range(3):
+        assert client.fetch().films == CATALOGUE.films
+
+    assert not any("if-none-match" in request.headers for request in upstream.requests)
 
 
 # Size
