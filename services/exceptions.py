@@ -34,6 +34,7 @@ class Reason(StrEnum):
     TORN = "torn"
     SHRUNK = "shrunk"
     SLOW = "slow"
+    BUSY = "busy"
     INTERNAL = "internal"
 
 

@@ -22,7 +22,7 @@ from services import catalogue, telemetry
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.ghibli import Fetched
-from services.sharing import CoolDown, Lease, Refusal, SharedStore, Stored
+from services.sharing import LONGEST_COOL_DOWN, CoolDown, Lease, Refusal, SharedStore, Stored
 from services.shrinkage import Shrinkage
 from services.snapshots import DatabaseStore, Snapshot
 
@@ -38,7 +38,7 @@ AGREEMENT = 0.5
 # lost Redis do not ask in step. The Ghibli API's own Retry-After may stretch one, within limits.
 COOL_DOWNS = (5.0, 10.0, 20.0, 30.0)
 COOL_DOWN_JITTER = 0.2
-RETRY_AFTER_LIMITS = (1.0, 300.0)
+RETRY_AFTER_LIMITS = (1.0, LONGEST_COOL_DOWN)
 
 
 class Policy(NamedTuple):
@@ -47,6 +47,8 @@ class Policy(NamedTuple):
     ttl: float
     ahead: float
     stale_if_error: float
+    # Requests of this process that may wait for a refresh at a time; others need its threads.
+    most_waiting: int = 128
 
     @property
     def life(self) -> float:
@@ -196,6 +198,8 @@ class Freshness:
     def wait(self, wake: Callable[[], None]) -> Answer:
         """The answer of the flight that is or gets under way; `wake` sees to it."""
         with self.changed:
+            if self._waiting >= self._policy.most_waiting:
+                return self._stale_or_raise(Reason.BUSY, retry_after=1.0)
             # A failure that came in since `stale` looked is what was to be waited for.
             known = self._failures - self._is_cooling(self._clock.boot())
             self._waiting, self._missed = self._waiting + 1, True
@@ -219,10 +223,14 @@ class Freshness:
         if live := self.live(now):
             return self._answer(live, now, Source.MISS)
         failed = self._trouble_at(now) if self._failures != known else None
-        reason = failed.reason if failed else Reason.SLOW
-        if answer := self._stale(reason, now):
+        if failed:
+            return self._stale_or_raise(failed.reason, retry_after=failed.until - now)
+        return self._stale_or_raise(Reason.SLOW, retry_after=1.0)
+
+    def _stale_or_raise(self, reason: Reason, *, retry_after: float) -> Answer:
+        if answer := self._stale(reason, self._clock.boot()):
             return answer
-        raise MoviesUnavailable(reason, retry_after=failed.until - now if failed else 1.0)
+        raise MoviesUnavailable(reason, retry_after=retry_after)
 
     def health(self) -> Health:
         """How the parts are, without asking the Ghibli API."""
@@ -263,7 +271,9 @@ class Freshness:
 
     def _answer(self, held: Held, now: float, source: Source, why: Reason | None = None) -> Answer:
         telemetry.answers.labels(source).inc()
-        ttl = (held.end if source is not Source.STALE else held.born + self._policy.ttl) - now
+        ttl = held.end - now
+        if source is Source.STALE:  # young as it may be, it has not come from all workers' entry
+            ttl = min(held.born + self._policy.ttl - now, 0.0)
         return Answer(held.snapshot, source, now - held.born, ttl, held.end, why)
 
     # For whoever flies
@@ -308,6 +318,22 @@ class Freshness:
             self._fail(cool_down.reason, before + cool_down.left)
         with self.changed:
             self.changed.notify_all()
+
+    def share(self) -> None:
+        """Let the others have what this process holds, where the store has lost it, and the reverse.
+
+        The store may have been emptied: workers without the next answer would refresh on their own, and
+        those without the last one keep different ones.
+        """
+        now = self._clock.boot()
+        held = [
+            Stored(one.snapshot, one.fence, one.end - now) for one in self._held if one.end > now
+        ]
+        last = self._last_at(now)
+        if held and self._store.restore(held):
+            self.sync()
+        elif not held and last and (shared := self._store.restore_last(last.snapshot)):
+            self.recall(shared)
 
     def recall(self, shared: Snapshot | None) -> None:
         """Fall back on the newest of process, Redis (`shared`) and, if both have none, database.
@@ -382,7 +408,13 @@ class Freshness:
         """Hold an answer if it is newer than those that live; what is held keeps its end."""
         snapshot = stored.snapshot
         left = seconds_left(self._policy.life, snapshot.timestamp, wall, stored.left, took)
-        living = [held for held in self._held if held.end > now]
+        # One that has not started gives way to a newer one: the store had lost it, and others never
+        # saw it.
+        living = [
+            held
+            for held in self._held
+            if held.end > now and (held.start <= now or held.fence >= stored.fence)
+        ]
         if left <= 0 or any(held.fence >= stored.fence for held in living):
             return
         opens = (stored.opens - wall).total_seconds() if stored.opens else 0.0
@@ -402,7 +434,7 @@ class Freshness:
         newest = shared or (None if self._last_at(now) else self._database.newest())
         if not newest:
             return None
-        born = now - max((wall - newest.timestamp).total_seconds(), self._policy.ttl)
+        born = now - max((wall - newest.timestamp).total_seconds(), 0.0)
         return Held(newest, 0, born, born, born + self._policy.life)
 
     def _is_cooling(self, now: float) -> bool:

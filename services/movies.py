@@ -38,7 +38,12 @@ class MovieService:
 
 
 def policy() -> Policy:
-    return Policy(settings.CACHE_TTL, settings.REFRESH_AHEAD, settings.STALE_IF_ERROR)
+    return Policy(
+        settings.CACHE_TTL,
+        settings.REFRESH_AHEAD,
+        settings.STALE_IF_ERROR,
+        most_waiting=settings.REQUEST_THREADS // 2,
+    )
 
 
 def shared_store() -> SharedStore:

@@ -37,9 +37,9 @@ local limit, period = tonumber(ARGV[1]), tonumber(ARGV[2])
 local used = redis.pcall('GET', KEYS[1])
 used = type(used) == 'string' and tonumber(string.match(used, '^%d+$'))
 local left = redis.call('PTTL', KEYS[1])
--- A count that is none or has no end is not ours; one that outlasts its period has seen Redis' clock
--- set back.
-if not used or left <= 0 or left > period then
+-- A count that is none, is over the limit or has no end is not ours; one that outlasts its period has
+-- seen Redis' clock set back.
+if not used or used > limit or left <= 0 or left > period then
   redis.call('SET', KEYS[1], 0, 'PX', period)
   used, left = 0, period
 end
@@ -90,12 +90,15 @@ class RedisLedger:
         self._redis = LatchedRedis("quotas", clock or Clock())
         self._lease = self._redis.connection.register_script(LEASE)
         self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES)]
-        # With another rate the windows are others, too.
-        self._prefix = f"totoro:quota:{rate.limit}/{rate.period}:"
+        # The version of the format, and the rate: with another rate the windows are others, too.
+        self._prefix = f"totoro:1:quota:{rate.limit}/{rate.period}:"
 
     def lease(self, client: str) -> Grant | None:
         def from_redis() -> Grant | None:
             tokens, remaining, left = self._lease(keys=[self._prefix + client], args=self._args)
+            limit, period, _ = self._args
+            if not (0 <= tokens <= limit and 0 <= remaining <= limit and 0 < left <= period):
+                raise ValueError("not what the script returns")
             return Grant(tokens, remaining, left / 1000)
 
         return self._redis.either("lease_quota", from_redis, lambda: None)

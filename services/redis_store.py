@@ -5,14 +5,15 @@ The rules are those of sharing.py. What needs to be one step is a script.
 
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from django_redis import get_redis_connection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services import telemetry
 from services.clock import Clock
@@ -20,6 +21,7 @@ from services.exceptions import Reason
 from services.sharing import (
     FAILURES_REMEMBERED,
     LEASE,
+    LONGEST_COOL_DOWN,
     CoolDown,
     Lease,
     ProcessStore,
@@ -28,10 +30,13 @@ from services.sharing import (
     View,
     newest_fence,
 )
-from services.snapshots import Snapshot, pack, unpack
+from services.snapshots import Snapshot, is_from_the_future, pack, timestamp_of, unpack
 
 log = structlog.get_logger(__name__)
 
+# Change it with the format of anything below, or of a snapshot.
+FORMAT = 1
+NAMES = ("current", "next", "lease", "cool", "failures", "fence", "last", "opens")
 # Shared answers stay this much longer than they live, so that a worker a little behind finds what
 # another has just left.
 GRACE = 1.0
@@ -40,11 +45,16 @@ GRACE = 1.0
 HAND_OVER = 0.5
 # A snapshot of the real data has 19 KB; more than this was not written by us.
 ENVELOPE_LIMIT = 8 * 1024 * 1024
+# More than the first line of one, which names its fence and its timestamp.
+HEAD_LIMIT = 160
+LONGEST = math.ceil(LONGEST_COOL_DOWN * 1000)
 # After a command that failed, Redis is left alone for LATCH seconds: with the time-outs of the
 # settings, 0.3 s in 2 s are the most that it can cost. Only those time-outs tell that Redis is slow.
 # A command that took long by this process' own clock may have waited for the processor, and a busy
 # worker that leaves the others for that gives answers of its own.
 LATCH = 2.0
+# What reading a reply raises that is not of the type which the command has.
+NOT_A_REPLY = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 T = TypeVar("T")
 
@@ -66,10 +76,17 @@ local function newest()
 end
 """
 # KEYS current next lease cool failures fence last · ARGV token, lease ms, newest fence, most bytes of
-# the last answer, which GETRANGE bounds
+# the last answer, which GETRANGE bounds, longest cool-down in ms
 ACQUIRE = NEWEST + """
 local found, foreign = newest()
-if redis.call('EXISTS', KEYS[4]) == 1 then return {'cooling', foreign} end
+-- Nobody is kept from refreshing for longer than the longest backoff, nor by somebody else's value.
+local cools = redis.call('PTTL', KEYS[4])
+if cools > tonumber(ARGV[5]) or cools == -1 then
+  redis.call('DEL', KEYS[4])
+  foreign = foreign + 1
+elseif cools > 0 then
+  return {'cooling', foreign}
+end
 if found > tonumber(ARGV[3]) then return {'fresh', foreign} end
 -- A lease that outlasts itself is not one: Redis' clock was set back, or somebody else wrote it.
 local left = redis.call('PTTL', KEYS[3])
@@ -77,17 +94,23 @@ if left == -1 or left > tonumber(ARGV[2]) then redis.call('DEL', KEYS[3]) end
 if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'busy', foreign} end
 -- The clock makes fences grow on after FLUSHALL, the last one keeps them growing if it is set back.
 local time = redis.call('TIME')
-local last = tonumber(redis.call('GET', KEYS[6]) or '0') or 0
-local fence = math.max(time[1] * 1000000 + time[2], last + 1, tonumber(ARGV[3]) + 1)
+local now = time[1] * 1000000 + time[2]
+local last = redis.pcall('GET', KEYS[6])
+last = type(last) == 'string' and tonumber(string.match(last, '^%d+$')) or 0
+-- One that is centuries ahead is not ours; it would leave no room to grow.
+if last > now + 1e16 then foreign, last = foreign + 1, 0 end
+local fence = math.max(now, last + 1, tonumber(ARGV[3]) + 1)
 fence = string.format('%.0f', fence)
 redis.call('SET', KEYS[6], fence)
 local last = redis.pcall('GETRANGE', KEYS[7], 0, ARGV[4])
 if type(last) ~= 'string' then redis.call('DEL', KEYS[7]) foreign, last = foreign + 1, '' end
-return {'ok', foreign, fence, redis.call('GET', KEYS[5]) or '0', last}
+local failures = redis.pcall('GET', KEYS[5])
+failures = type(failures) == 'string' and string.match(failures, '^%d%d?%d?%d?$') or '0'
+return {'ok', foreign, fence, failures, last}
 """
 # KEYS lease · ARGV token, lease ms (0: give it back)
 RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
@@ -95,13 +118,13 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 FAIL = """
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """
 # KEYS current next lease cool failures last opens · ARGV token, newest fence at take-off, answer, its
 # ms, live or '', its ms, ms to keep the last, when it opens or '', ms until then
 PUBLISH = NEWEST + """
-if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
+if redis.pcall('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
 if newest() > tonumber(ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[7])
 if ARGV[8] ~= '' then redis.call('SET', KEYS[7], ARGV[8], 'PX', ARGV[9]) end
@@ -116,9 +139,21 @@ return 1
 """
 
 
+# KEYS current next · ARGV newest fence held, or '' to ask only; current, its ms, next or '', its ms
+RESTORE = NEWEST + """
+local found = newest()
+if ARGV[1] ~= '' and found < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5]) end
+end
+return string.format('%.0f', found)
+"""
+
+
 def _key(name: str) -> str:
-    # The braces keep all of them on one node of a cluster.
-    return f"totoro:{{movies}}:{name}"
+    # The version of what is stored comes first, so that old and new workers, side by side in a
+    # deploy, leave each other's values alone. The braces keep all keys on one node of a cluster.
+    return f"totoro:{FORMAT}:{{movies}}:{name}"
 
 
 def _milliseconds(seconds: float) -> int:
@@ -126,9 +161,13 @@ def _milliseconds(seconds: float) -> int:
 
 
 class LatchedRedis:
-    """django-redis' connection to one of CACHES, which is left alone for a while when it fails."""
+    """django-redis' connection to one of CACHES, which is left alone for a while when it fails.
 
-    def __init__(self, alias: str, clock: Clock) -> None:
+    `keys`: what to remove when a reply makes no sense.
+    """
+
+    def __init__(self, alias: str, clock: Clock, keys: Sequence[str] = ()) -> None:
+        self._keys = keys
         self.connection = get_redis_connection(alias)
         self.latched_until = 0.0
         self._clock = clock
@@ -138,14 +177,31 @@ class LatchedRedis:
             return without()
         try:
             return with_redis()
+        except ResponseError as error:
+            if not _is_wrong_type(error):
+                self._trouble(command, type(error).__name__)
+                return without()
+            self._refuse(command, error)
         except RedisError as error:
             self._trouble(command, type(error).__name__)
             return without()
+        except NOT_A_REPLY as error:
+            self._refuse(command, error)
+        return without()
 
     def _trouble(self, command: str, error: str) -> None:
         self.latched_until = self._clock.boot() + LATCH
         log.warning("redis_failed", command=command, error=error)
         telemetry.redis_troubles.labels(command).inc()
+
+    def _refuse(self, command: str, error: Exception) -> None:
+        """What was read is not ours: leave Redis alone for a while, without what is in the way."""
+        self.latched_until = self._clock.boot() + LATCH
+        log.warning("redis_value_refused", command=command, error=type(error).__name__)
+        telemetry.redis_refused.inc()
+        with suppress(RedisError, *NOT_A_REPLY):
+            if self._keys:
+                self.connection.unlink(*self._keys)
 
 
 class RedisStore:
@@ -158,12 +214,13 @@ class RedisStore:
         self._clock = clock or Clock()
         self._process = ProcessStore(self._clock)
         self._remember = max(remember, 1.0)
-        latched = LatchedRedis("default", self._clock)
+        latched = LatchedRedis("default", self._clock, [_key(name) for name in NAMES])
         self._latched, self._either, self._redis = latched, latched.either, latched.connection
         self._acquire = self._redis.register_script(ACQUIRE)
         self._renew = self._redis.register_script(RENEW)
         self._fail = self._redis.register_script(FAIL)
         self._publish = self._redis.register_script(PUBLISH)
+        self._restore = self._redis.register_script(RESTORE)
 
     @property
     def hand_over(self) -> float:
@@ -175,7 +232,7 @@ class RedisStore:
     def last(self) -> Snapshot | None:
         def from_redis() -> Snapshot | None:
             last = self._redis.getrange(_key("last"), 0, ENVELOPE_LIMIT)
-            found = self._ours("last", last, unpack)
+            found = self._ours("last", last, self._unpack)
             return found[0] if found else None
 
         return self._either("last", from_redis, self._process.last)
@@ -186,14 +243,14 @@ class RedisStore:
             names = ("current", "next", "lease", "cool", "failures", "fence", "last")
             said = self._acquire(
                 keys=[_key(name) for name in names],
-                args=[token, _milliseconds(LEASE), newest, ENVELOPE_LIMIT],
+                args=[token, _milliseconds(LEASE), newest, ENVELOPE_LIMIT, LONGEST],
             )
             if said[1]:
                 log.warning("redis_value_refused", name="current", error="not an answer")
                 telemetry.redis_refused.inc(said[1])
             if said[0] != b"ok":
                 return Refusal(said[0].decode())
-            last = self._ours("last", said[4], unpack)
+            last = self._ours("last", said[4], self._unpack)
             return Lease(token, int(said[2]), newest, int(said[3]), last[0] if last else None)
 
         return self._either("acquire", from_redis, lambda: self._process.acquire(newest))
@@ -239,10 +296,34 @@ class RedisStore:
 
         self._either("fail", to_redis, lambda: self._process.fail(lease, cool_down))
 
+    def restore(self, held: Sequence[Stored]) -> bool:
+        newest = newest_fence(held)
+
+        def to_redis() -> bool:
+            keys = [_key("current"), _key("next")]
+            found = int(self._restore(keys=keys, args=[""]))
+            if found < newest:
+                args: list[Any] = [newest, *self._with_milliseconds(held[0])]
+                args += self._with_milliseconds(held[1] if len(held) > 1 else None)
+                self._restore(keys=keys, args=args)
+            return found > newest
+
+        return self._either("restore", to_redis, lambda: False)
+
+    def restore_last(self, last: Snapshot) -> Snapshot | None:
+        def to_redis() -> Snapshot | None:
+            head = self._redis.getrange(_key("last"), 0, HEAD_LIMIT)
+            if (there := timestamp_of(head)) and there >= last.timestamp:
+                return self.last() if there > last.timestamp else None
+            self._redis.set(_key("last"), pack(last, 0), px=_milliseconds(self._remember))
+            return None
+
+        return self._either("restore_last", to_redis, lambda: None)
+
     def is_well(self) -> bool:
         try:
             return bool(self._redis.ping())
-        except RedisError:
+        except (RedisError, *NOT_A_REPLY):
             return False
 
     def _view(self) -> View:
@@ -258,15 +339,21 @@ class RedisStore:
         answers = [
             Stored(*found, got[i + 1] / 1000 - GRACE, opens if name == "current" else None)
             for i, name in ((0, "current"), (2, "next"))
-            if (found := self._ours(name, got[i], unpack))
+            if (found := self._ours(name, got[i], self._unpack))
         ]
         left = got[5] / 1000
-        cool_down = self._ours("cool", got[4], partial(_cool_down, left)) if left > 0 else None
+        cool_down = self._ours("cool", got[4], partial(_cool_down, left))
         return View(
             tuple(answer for answer in answers if answer.left > 0),
             newest_fence(answers),
             cool_down,
         )
+
+    def _unpack(self, envelope: bytes) -> tuple[Snapshot, int]:
+        snapshot, fence = unpack(envelope)
+        if is_from_the_future(snapshot.timestamp, self._clock.wall()):
+            raise ValueError("dated ahead of the clock")
+        return snapshot, fence
 
     def _ours(self, name: str, value: Any, read: Callable[[bytes], T]) -> T | None:
         """What the value says. One that is not ours is a miss, and taken away: it would stand in the
@@ -291,6 +378,8 @@ class RedisStore:
 
 def _cool_down(left: float, told: bytes) -> CoolDown:
     failures, reason = told.decode().split(" ")
+    if not 0 <= left <= LONGEST_COOL_DOWN:
+        raise ValueError("a cool-down without an end, or with too late a one")
     return CoolDown(Reason(reason), int(failures), left)
 
 
@@ -303,4 +392,8 @@ def _instant(told: bytes) -> datetime:
 
 def _is_trouble(found: object) -> bool:
     """A wrong type is a value to refuse; any other error is Redis'."""
-    return isinstance(found, RedisError) and not str(found).startswith("WRONGTYPE")
+    return isinstance(found, RedisError) and not _is_wrong_type(found)
+
+
+def _is_wrong_type(error: RedisError) -> bool:
+    return "WRONGTYPE" in str(error)

@@ -25,6 +25,8 @@ bugs = logging.getLogger(f"{__name__}.bugs")
 # How often a worker looks whether another's flight has landed (seconds).
 POLL = 0.2
 POLL_WHILE_WAITED_FOR = 0.02
+# How often a worker that is asked looks whether what it holds is still shared (seconds).
+SHARE = 1.0
 # At the end a flight is cut off; its thread then has nothing to wait for.
 JOIN = 2.0
 
@@ -58,14 +60,17 @@ class Refresher:
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._over = threading.Event()
+        # Whether there was a request since the last look at what is shared, and when to look again.
+        self._asked, self._share_at = False, 0.0
         # Workers of granian are children of multiprocessing, which knows no atexit.
         Finalize(self, self.close, exitpriority=10)
 
     def answer(self) -> Answer:
         """The current answer; MoviesUnavailable if there is none."""
+        idle, self._asked = not self._asked, True
         answer = self.freshness.hit()
         if answer:
-            if self.freshness.wants(answer):
+            if self.freshness.wants(answer) or idle:
                 self._wake()
         else:
             answer = self.freshness.stale(self._wake) or self.freshness.wait(self._wake)
@@ -91,7 +96,7 @@ class Refresher:
         while not self._over.is_set():
             self._woken.clear()
             try:
-                seconds = self._turn()
+                seconds = self._share(self._turn())
             except Exception:  # noqa: BLE001 (whatever it is, requests must not wait for it)
                 bugs.exception("refresh_error")
                 self.freshness.back_off(Reason.INTERNAL, random.uniform(-1, 1))  # noqa: S311
@@ -111,6 +116,16 @@ class Refresher:
         else:
             return POLL_WHILE_WAITED_FOR if self.freshness.is_waited_for else POLL
         return self.freshness.due()
+
+    def _share(self, due: float | None) -> float | None:
+        """Share what is held, while anybody asks for it; gives the seconds until the next turn."""
+        if not self._asked:
+            return due
+        now = self._clock.boot()
+        if now >= self._share_at:
+            self._asked, self._share_at = False, now + SHARE
+            self.freshness.share()
+        return min(self._share_at - now, due) if due is not None else self._share_at - now
 
     def _fly(self, lease: Lease) -> None:
         took_off = self._clock.boot()

@@ -13,7 +13,7 @@ RedisStore (redis_store.py) keeps it in Redis, for all processes and hosts. Both
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 LEASE = 5.0
 # …and one that lives renews it this often, so that two renewals may fail.
 HEARTBEAT = 1.5
+# No failure keeps anybody from flying for longer: the most that the Ghibli API may ask for.
+LONGEST_COOL_DOWN = 300.0
 # How long failures are counted after their cool-down, to make the next one longer.
 FAILURES_REMEMBERED = 600.0
 
@@ -110,6 +112,15 @@ class SharedStore(Protocol):
 
     def fail(self, lease: Lease, cool_down: CoolDown) -> None:
         """Give the lease back, and keep everybody from flying for a while."""
+
+    def restore(self, held: Sequence[Stored]) -> bool:
+        """Put back the answers that a worker gives, and the next, if the store has lost the newest.
+
+        Says whether the store has a newer one.
+        """
+
+    def restore_last(self, last: Snapshot) -> Snapshot | None:
+        """Put back the newest answer ever if the store has none or an older one; else give its own."""
 
     def is_well(self) -> bool: ...
 
@@ -195,6 +206,12 @@ class ProcessStore:
             self._set("cool", cool_down, cool_down.left)
             remembered = cool_down.left + FAILURES_REMEMBERED
             self._set("failures", cool_down.failures, remembered)
+
+    def restore(self, held: Sequence[Stored]) -> bool:
+        return False  # what is in the process is lost with it
+
+    def restore_last(self, last: Snapshot) -> Snapshot | None:
+        return None
 
     def is_well(self) -> bool:
         return True

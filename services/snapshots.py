@@ -24,6 +24,9 @@ from services.models import KeptSnapshot
 log = structlog.get_logger(__name__)
 
 VERSION = "totoro-1"
+# How far ahead of this machine's clock a snapshot may be dated (seconds): hosts' clocks differ a
+# little. What is dated later would count as fresh for too long.
+CLOCK_SKEW_TOLERANCE = 5.0
 # After a failure the database is left alone for this long (seconds), so that a flight, which may read
 # and write, costs one attempt.
 PAUSE = 1.0
@@ -78,6 +81,20 @@ def unpack(envelope: bytes) -> tuple[Snapshot, int]:
         return _snapshot(timestamp, body), int(fence)
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadEnvelope(str(error)) from error
+
+
+def timestamp_of(head: bytes) -> datetime | None:
+    """The timestamp in the first line of an envelope, of which the rest may be missing."""
+    try:
+        version, _, _, timestamp = head.partition(b"\n")[0].decode().split(" ")
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    return moment if version == VERSION and moment.utcoffset() is not None else None
+
+
+def is_from_the_future(timestamp: datetime, wall: datetime) -> bool:
+    return (timestamp - wall).total_seconds() > CLOCK_SKEW_TOLERANCE
 
 
 def _snapshot(timestamp: str, body: bytes | str) -> Snapshot:

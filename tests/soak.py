@@ -51,7 +51,7 @@ REPLICAS = WORKERS = 2
 CONNECTIONS = 48
 # A client connects anew now and then, so that a worker that was killed gets its share again.
 FRESH_AFTER = 20
-LAST = "totoro:{movies}:last"
+LAST = "totoro:1:{movies}:last"
 # granian gives up on a worker that dies twice within 5.5 s.
 BETWEEN_KILLS = 8.0
 # Cut connections show up this long after a kill.

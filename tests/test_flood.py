@@ -18,7 +18,7 @@ from upstream import StandIn
 pytestmark = pytest.mark.slow
 
 CLIENTS = 16
-WINDOWS = "totoro:quota:"
+WINDOWS = "totoro:1:quota:"
 
 
 class Told(NamedTuple):
@@ -184,7 +184,7 @@ def test_a_client_cannot_change_its_address(
     ]
 
     assert Counter(told) == {200: 50, 429: requests - 50}
-    assert own_valkey.client.keys(f"{WINDOWS}*") == [b"totoro:quota:50/3600:127.0.0.1"]
+    assert own_valkey.client.keys(f"{WINDOWS}*") == [b"totoro:1:quota:50/3600:127.0.0.1"]
 
 
 def test_behind_a_proxy_each_client_has_its_own_quota(serve: Callable[..., list[Totoro]]) -> None:

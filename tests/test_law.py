@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 # What the way to a client on a busy machine of two cores may cost (seconds).
 NOISE = 0.25
-KEY = "totoro:{movies}:"
+KEY = "totoro:1:{movies}:"
 
 
 class Fleet:
@@ -173,11 +173,17 @@ def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_fligh
     ):
         fleet.upstream.switches.set({"delay": 2.0})
         tally = loaded(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
+        # Who comes when half of a process' threads wait already is told at once to come again.
+        refused = [answer for answer in tally.bad if answer.status == 503]
+        again = loaded(fleet.urls, connections=len(refused) or 1, each=1, paths=fleet.paths[1:])
 
         print_summary("cold start", tally, fleet)
         print(f"livez: {alive.summary()}")  # noqa: T201 (pytest -s)
-    assert len(tally.good) == 1000
-    assert len(tally.timestamps) == 1
+    assert len(tally.good) + len(refused) == 1000
+    assert len(tally.good) >= 8 * 128 / 2
+    assert all(answer.latency < 1.5 for answer in refused)
+    assert again.bad == []
+    assert len({*tally.timestamps, *again.timestamps}) == 1
     assert fleet.flights == 1
     assert {answer.status for answer in alive.answers} == {200}
     # While they wait for the flight, which is most of the time; not quite while all of them are
@@ -193,12 +199,15 @@ def test_a_failed_flight_is_told_to_all_who_wait_at_once(tmp_path: Path) -> None
 
         print_summary("failed flight", waited, fleet)
         print_summary("cool-down", at_once, fleet)
-        print(f"within {spread(waited.answers):.3f} s")  # noqa: T201 (pytest -s)
+        # The others came when half of their process' threads waited already, and were told at once.
+        told = [answer for answer in waited.answers if answer.latency > 1]
+        print(f"within {spread(told):.3f} s")  # noqa: T201 (pytest -s)
     assert {answer.status for answer in waited.answers} == {503}
     assert len(waited.answers) == 500
+    assert len(told) >= 200
     assert fleet.flights == 1
     # 50 ms, and what it takes this machine to write 500 answers when nobody waits for anything.
-    assert spread(waited.answers) < 0.05 + NOISE + spread(at_once.answers)
+    assert spread(told) < 0.05 + NOISE + spread(at_once.answers)
 
 
 def spread(answers: list[Answered]) -> float:

@@ -143,6 +143,7 @@ REASONS = {
     Reason.TORN: "its films and its people do not belong together",
     Reason.SHRUNK: "more than half of its films are suddenly gone",
     Reason.SLOW: "it is still being asked, for longer than a request waits",
+    Reason.BUSY: "as many requests as may wait for it do so already",
     Reason.INTERNAL: "its data came, and Totoro failed to make use of it",
 }
 

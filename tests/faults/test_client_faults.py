@@ -16,7 +16,7 @@ import pytest
 
 from tests.scripted import FILMS, Gate, Scripted, then
 from tests.servers import Totoro, wait_until
-from totoro.management.commands.serve import BLOCKING_THREADS
+from totoro.settings import Base
 
 MIB = 1024 * 1024
 
@@ -160,14 +160,14 @@ def test_clients_that_hang_up_while_they_wait_leave_the_flight_and_free_their_pl
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
         with ExitStack() as impatient:
             # As many as there are places.
-            for _ in range(BLOCKING_THREADS):
+            for _ in range(Base.REQUEST_THREADS):
                 impatient.enter_context(connect(server)).sendall(request("/movies/"))
             assert gate.reached.wait(10)
         gate.opened.set()
         wait_until(lambda: bool(server.events("flight_landed")), what="the flight completes")
 
-        with ThreadPoolExecutor(BLOCKING_THREADS) as others:
-            sent = [request("/movies/")] * BLOCKING_THREADS
+        with ThreadPoolExecutor(Base.REQUEST_THREADS) as others:
+            sent = [request("/movies/")] * Base.REQUEST_THREADS
             started = time.monotonic()
             answers = list(others.map(partial(ask, server), sent))
         assert {response.status for response, _ in answers} == {200}
@@ -189,7 +189,7 @@ def test_clients_that_hang_up_amid_an_answer_do_no_harm(server: Totoro) -> None:
 
 def test_clients_that_send_half_a_request_do_not_keep_others_out(server: Totoro) -> None:
     with ExitStack() as slow:
-        for _ in range(2 * BLOCKING_THREADS):
+        for _ in range(2 * Base.REQUEST_THREADS):
             slow.enter_context(connect(server)).sendall(b"GET /movies/ HTTP/1.1\r\nHost: loc")
         started = time.monotonic()
 

@@ -28,7 +28,7 @@ from upstream import StandIn
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CURRENT = "totoro:{movies}:current"
+CURRENT = "totoro:1:{movies}:current"
 
 
 @dataclass

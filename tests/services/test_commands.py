@@ -27,7 +27,7 @@ from tests.servers import (
 from tests.services.fakes import EPOCH, make_snapshot
 from upstream import StandIn
 
-LEASE = "totoro:{movies}:lease"
+LEASE = "totoro:1:{movies}:lease"
 
 
 def run(name: str, *arguments: str) -> str:
@@ -206,7 +206,7 @@ class TestRefreshMoviesForAll:
     ) -> None:
         away = {**without_database(environment), "CACHE_TTL": "1"}
         manage("refresh_movies", environment=away)
-        wait_until(lambda: not valkey.client.exists("totoro:{movies}:current"))
+        wait_until(lambda: not valkey.client.exists("totoro:1:{movies}:current"))
 
         process = manage("refresh_movies", environment=away)
 

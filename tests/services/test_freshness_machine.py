@@ -4,7 +4,7 @@ Hypothesis drives requests, flights, failures, deaths, stopped leaders, clocks t
 store that goes away or loses its replies, in any order, on one simulated time line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -72,6 +72,12 @@ class ShakyStore:
 
     def fail(self, lease: Lease, cool_down: CoolDown) -> None:
         self._either(lambda store: store.fail(lease, cool_down))
+
+    def restore(self, held: Sequence[Stored]) -> bool:
+        return self._either(lambda store: store.restore(held))
+
+    def restore_last(self, last: Snapshot) -> Snapshot | None:
+        return self._either(lambda store: store.restore_last(last))
 
     def is_well(self) -> bool:
         return not self.world.away

@@ -724,8 +724,20 @@ RUBBISH += [
 @pytest.mark.parametrize("value", RUBBISH)
 @pytest.mark.parametrize(
     "name",
-    [b"Content-Length", b"Transfer-Encoding", b"Content-Encoding", b"Content-Type", b"Connection"]
-    + [b"ETag", b"Retry-After", b"Location", b"Set-Cookie", b"Keep-Alive", b"Date", b"Trailer"],
+    [
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Content-Encoding",
+        b"Content-Type",
+        b"Connection",
+        b"ETag",
+        b"Retry-After",
+        b"Location",
+        b"Set-Cookie",
+        b"Keep-Alive",
+        b"Date",
+        b"Trailer",
+    ],
 )
 def test_rubbish_in_a_header_ends_in_data_or_an_upstream_error(
     upstream: Scripted, name: bytes, value: bytes

@@ -3,7 +3,7 @@
 import pickle
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pytest_django.fixtures import Settings
@@ -237,26 +237,41 @@ def test_a_value_that_is_not_ours_is_a_miss_and_taken_away(
     what: str, poison: Callable[[bytes], bytes], name: str, redis_store: RedisStore, valkey: Valkey
 ) -> None:
     publish(redis_store, acquired(redis_store))
-    good = valkey.client.get("totoro:{movies}:current")
+    good = valkey.client.get("totoro:1:{movies}:current")
     assert isinstance(good, bytes)
     valkey.client.flushall()
-    valkey.client.set(f"totoro:{{movies}}:{name}", poison(good))
+    valkey.client.set(f"totoro:1:{{movies}}:{name}", poison(good))
 
     assert redis_store.view().answers == ()
     assert redis_store.last() is None
     redis_store._latched.latched_until = 0  # reading 100 MB counted as slow
-    assert not valkey.client.exists(f"totoro:{{movies}}:{name}")
+    assert not valkey.client.exists(f"totoro:1:{{movies}}:{name}")
     assert publish(redis_store, acquired(redis_store))
 
 
 def test_a_value_of_another_type_is_a_miss_and_taken_away(
     redis_store: RedisStore, valkey: Valkey
 ) -> None:
-    valkey.client.rpush("totoro:{movies}:current", "x")
+    valkey.client.rpush("totoro:1:{movies}:current", "x")
 
     assert redis_store.view().answers == ()
     assert publish(redis_store, acquired(redis_store))
     assert len(redis_store.view().answers) == 1
+
+
+@pytest.mark.parametrize(("ahead", "is_served"), [(3, True), (10, False), (3600, False)])
+def test_an_answer_dated_ahead_of_the_clock_is_a_miss_and_replaced(
+    ahead: int, is_served: bool, redis_store: RedisStore, valkey: Valkey
+) -> None:
+    lease = acquired(redis_store)
+    snapshot = make_snapshot(now() + timedelta(seconds=ahead))
+    assert redis_store.publish(lease, Stored(snapshot, lease.fence, 60), None)
+
+    assert bool(redis_store.view().answers) is is_served
+    assert bool(redis_store.last()) is is_served
+    if not is_served:
+        assert valkey.client.keys("*:last") == valkey.client.keys("*:current") == []
+        assert publish(redis_store, acquired(redis_store))
 
 
 OPENS = datetime(2026, 11, 23, 20, 40, 12, 341359, UTC)
@@ -277,7 +292,7 @@ def test_an_opening_that_is_none_is_at_once(
 ) -> None:
     answer = publish(redis_store, acquired(redis_store))
     assert answer
-    valkey.client.set("totoro:{movies}:opens", rubbish)
+    valkey.client.set("totoro:1:{movies}:opens", rubbish)
 
     [seen] = redis_store.view().answers
     assert (seen.snapshot, seen.opens) == (answer.snapshot, None)
@@ -287,7 +302,7 @@ def test_a_lease_that_redis_would_keep_for_an_hour_is_not_respected(
     redis_store: RedisStore, valkey: Valkey
 ) -> None:
     acquired(redis_store)
-    valkey.client.pexpire("totoro:{movies}:lease", 3_600_000)  # as a clock set back would
+    valkey.client.pexpire("totoro:1:{movies}:lease", 3_600_000)  # as a clock set back would
 
     assert acquired(redis_store)
 

@@ -201,7 +201,7 @@ def test_troubles_of_redis_and_the_database_are_counted(start: Start) -> None:
 
 
 def test_values_in_redis_that_are_not_ours_are_counted(start: Start, valkey: Valkey) -> None:
-    valkey.client.set("totoro:{movies}:current", "rubbish", px=60_000)
+    valkey.client.set("totoro:1:{movies}:current", "rubbish", px=60_000)
     server = start(REDIS_URL=valkey.url)
     server.get("/movies/")
 

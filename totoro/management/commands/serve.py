@@ -12,9 +12,6 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 
 ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
-# A thread is made when it is needed, and needed for long only where requests wait: for the first
-# flight after an idle minute. As many as may wait then, and some for those who need not.
-BLOCKING_THREADS = 256
 # In memory where there is such a place: the workers write there with every answer, and a container
 # may have no other that it can write to.
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 (the folder in it is new and private)
@@ -45,7 +42,7 @@ class Command(BaseCommand):
             port=settings.PORT,
             interface=Interfaces.WSGI,
             workers=settings.WEB_CONCURRENCY,
-            blocking_threads=BLOCKING_THREADS,
+            blocking_threads=settings.REQUEST_THREADS,
             respawn_failed_workers=True,
             workers_kill_timeout=30,
             websockets=False,

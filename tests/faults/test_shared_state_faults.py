@@ -1,0 +1,176 @@
+"""What workers share, when Redis loses it, stretches it, or holds what cannot be true."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import requests
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from tests.conftest import restart_service
+from tests.faults.toxics import Proxy
+from tests.load import loaded, under_load
+from tests.servers import Totoro, Valkey, end, replicas, wait_until
+from totoro.settings import redis_caches
+from upstream import StandIn, Switches
+
+
+def timestamp(response: requests.Response) -> datetime:
+    return datetime.fromisoformat(response.json()["timestamp"])
+
+
+@pytest.fixture
+def shared(valkey: Valkey, settings: Settings) -> Valkey:
+    """A Valkey that the service under test uses."""
+    settings.REDIS_URL = valkey.url
+    settings.CACHES = redis_caches(valkey.url)
+    return valkey
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("milliseconds", [None, 3_600_000])
+def test_a_backoff_without_a_believable_end_keeps_nobody_from_refreshing(
+    milliseconds: int | None, shared: Valkey, api: Client, upstream: StandIn
+) -> None:
+    upstream.switches.set({"status": 500})
+    assert api.get("/movies/").status_code == 503
+    upstream.switches.set({"status": None})
+    for key in shared.client.scan_iter():
+        if milliseconds:
+            shared.client.pexpire(key, milliseconds)
+        else:
+            shared.client.persist(key)
+    restart_service()  # another process, which knows of the failure only what is shared
+
+    assert api.get("/movies/").status_code == 200
+
+
+@pytest.mark.slow
+def test_an_age_after_a_restart_is_true(tmp_path: Path) -> None:
+    with StandIn() as upstream, ExitStack() as stack:
+        [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
+        fetched = timestamp(server.get("/movies/"))
+        wait_until(lambda: _rows(tmp_path) == 1, what="the snapshot is in the database")
+        server.terminate()
+        upstream.switches.set({"status": 500})
+        server.start()
+
+        response = server.get("/movies/")
+        age = (datetime.now(UTC) - fetched).total_seconds()
+        assert timestamp(response) == fetched
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert age - 1 <= int(response.headers["Age"]) <= age + 1
+        assert "ttl=0; detail=upstream_5xx" in response.headers["Cache-Status"]
+
+
+def _rows(folder: Path) -> int:
+    import sqlite3
+
+    connection = sqlite3.connect(folder / "totoro.sqlite3")
+    try:
+        count: int = connection.execute("SELECT COUNT(*) FROM services_keptsnapshot").fetchone()[0]
+    finally:
+        connection.close()
+    return count
+
+
+# Two replicas
+
+
+@pytest.fixture
+def redis() -> Iterator[Valkey]:
+    server = Valkey()
+    yield server
+    end(server)
+
+
+def pair(
+    folder: Path, stack: ExitStack, upstream: StandIn, port: int, **more: object
+) -> list[Totoro]:
+    return replicas(
+        2,
+        folder,
+        stack,
+        GHIBLI_API_BASE_URL=upstream.url,
+        REDIS_URL=f"redis://127.0.0.1:{port}/0",
+        **{"CACHE_TTL": 6, "REFRESH_AHEAD": 3, **more},
+    )
+
+
+@pytest.mark.slow
+def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
+    tmp_path: Path, redis: Valkey
+) -> None:
+    with StandIn(switches=Switches(delay=0.3)) as upstream, ExitStack() as stack:
+        servers = pair(tmp_path, stack, upstream, redis.port)
+        for server in servers:
+            server.get("/movies/")
+        refreshes = upstream.count("people")
+        seen, lost = [], 0
+        stop = time.monotonic() + 15
+        while time.monotonic() < stop:
+            for server in servers:
+                response = server.get("/movies/")
+                assert response.status_code == 200
+                seen.append(timestamp(response))
+            if upstream.count("people") > refreshes:
+                # The next entry is published soon after: whenever that is, Redis loses it before
+                # anybody else has seen it.
+                refreshes = upstream.count("people")
+                lost += 1
+                flushed_until = time.monotonic() + 0.6
+                while time.monotonic() < flushed_until:
+                    redis.client.flushall()
+            time.sleep(0.02)
+
+        assert lost >= 2
+        assert [later - earlier for earlier, later in pairwise(seen) if later < earlier] == []
+
+
+@pytest.mark.slow
+def test_workers_agree_on_the_last_known_good_when_redis_comes_back_empty_in_an_outage(
+    tmp_path: Path, redis: Valkey
+) -> None:
+    with StandIn() as upstream, Proxy(redis.port) as way, ExitStack() as stack:
+        servers = pair(tmp_path, stack, upstream, way.port, CACHE_TTL=2, REFRESH_AHEAD=0)
+        way.down()
+        last = [timestamp(server.get("/movies/")) for server in servers]
+        assert last[0] != last[1]  # each for itself
+        upstream.switches.set({"status": 500})
+        wait_until(lambda: all(_is_stale(server.get("/movies/")) for server in servers))
+        redis.client.flushall()
+        way.up()
+
+        def agree() -> bool:
+            return {timestamp(server.get("/movies/")) for server in servers} == {max(last)}
+
+        wait_until(agree, seconds=10, what="both serve the newest snapshot")
+        for _ in range(20):
+            assert agree()
+
+
+def _is_stale(response: requests.Response) -> bool:
+    return response.status_code == 200 and "detail=" in response.headers["Cache-Status"]
+
+
+# Requests that wait
+
+
+@pytest.mark.slow
+def test_requests_that_wait_leave_threads_to_others(tmp_path: Path) -> None:
+    with StandIn(switches=Switches(hang=True)) as upstream, ExitStack() as stack:
+        [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
+        loaded([server.url], connections=24, each=2, paths=["/livez"])
+        with under_load([server.url], connections=4, rate=40, paths=["/livez"]) as alive:
+            tally = loaded([server.url], connections=400, each=1, paths=["/movies/"])
+
+        refused_at_once = [answer for answer in tally.answers if answer.latency < 3]
+        assert {answer.status for answer in tally.answers} == {503}
+        assert len(refused_at_once) >= 400 - 128
+        assert {answer.status for answer in alive.answers} == {200}
+        assert alive.latency(0.9) < 0.1
