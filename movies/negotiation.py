@@ -8,6 +8,8 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from movies.renderers import PlainJSONRenderer
+
 # More than any client sends; the rest is not read.
 LONGEST = 4096
 WEIGHT = re.compile(r"\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*", re.IGNORECASE)
@@ -43,13 +45,21 @@ class WeighedNegotiation(DefaultContentNegotiation):
     """By the client's weights, where DRF goes by its own order; parameters make no difference.
 
     Of equals the view's first renderer wins, and whoever takes anything (`*/*`, or no Accept at
-    all) gets that: JSON.
+    all) gets that.
     """
 
     def select_renderer(  # type: ignore[override]  # DRF's stubs want lists
         self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        accepted = weights(request.headers.get("Accept", "").strip() or "*/*")
+        # What OPTIONS lists has one representation, and 405 comes before 406.
+        if request.method not in ("GET", "HEAD"):
+            return PlainJSONRenderer(), PlainJSONRenderer.media_type
+        override = self.settings.URL_FORMAT_OVERRIDE
+        wanted = format_suffix or (override and request.query_params.get(override))
+        if wanted:
+            renderers = self.filter_renderers(list(renderers), wanted)
+        # A list without members says as little as no header (RFC 9110, section 5.6.1.2).
+        accepted = weights(request.headers.get("Accept", "")) or {"*/*": 1.0}
         first, *others = renderers
         weighed = [(media_weight(accepted, first.media_type or ""), first)]
         if weighed[0][0]:

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 from django.template.loader import render_to_string
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -10,7 +10,6 @@ from rest_framework.views import APIView
 from movies import page, pages, selection
 from movies.caching import respond
 from movies.documentation import document_detail, document_list
-from movies.negotiation import WeighedNegotiation
 from movies.query import DetailQuerySerializer, ListQuerySerializer, Query, read
 from movies.renderers import PageRenderer, PlainJSONRenderer
 from movies.renditions import Shelf, Shelves
@@ -26,7 +25,6 @@ class MovieView(APIView):
     """What the list and one movie have in common."""
 
     http_method_names = ["get", "head", "options"]
-    content_negotiation_class = WeighedNegotiation
     throttle_classes = [ClientThrottle]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -107,12 +105,6 @@ class MovieListView(MovieView):
         response = respond(request._request, answer, rendition, "text/html; charset=utf-8")
         response["Content-Security-Policy"] = page.POLICY
         return response
-
-    def options(  # type: ignore[override]  # DRF's own narrows it as well
-        self, request: Request, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        """As elsewhere; the page's renderer cannot show it."""
-        return JsonResponse({"methods": self.allowed_methods})
 
 
 class MovieDetailView(MovieView):

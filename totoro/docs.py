@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 from drf_yasg import openapi
 from drf_yasg.views import get_schema_view
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
+from movies.negotiation import WeighedNegotiation
 from totoro.settings import VERSION
 
 INFO = openapi.Info(
@@ -32,7 +32,7 @@ PAGE_POLICY = (
 )
 
 
-class FormatParameter(DefaultContentNegotiation):
+class FormatParameter(WeighedNegotiation):
     """Here `?format=openapi` picks the document; to the API itself `format` means nothing."""
 
     settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # all it reads
@@ -42,10 +42,6 @@ class FormatParameter(DefaultContentNegotiation):
 class SchemaView(get_schema_view(INFO, url="", public=True)):  # type: ignore[misc]  # no types
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
-
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        """As elsewhere; the pages' renderers cannot show it."""
-        return JsonResponse({"methods": self.allowed_methods})
 
     def finalize_response(
         self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any

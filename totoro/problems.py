@@ -15,7 +15,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from movies.documentation import JSON, PROBLEM, problem
-from movies.negotiation import WeighedNegotiation
 from movies.renderers import PlainJSONRenderer
 from movies.serializers import KindOfProblemSerializer
 from services.exceptions import Reason
@@ -184,7 +183,6 @@ class ProblemPage(APIView):
     """What the kinds of problem have in common as pages."""
 
     http_method_names = ["get", "head", "options"]
-    content_negotiation_class = WeighedNegotiation
     renderer_classes = [PlainJSONRenderer, TemplateHTMLRenderer]
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:

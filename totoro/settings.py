@@ -193,6 +193,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "UNAUTHENTICATED_USER": None,
         "DEFAULT_RENDERER_CLASSES": ["movies.renderers.PlainJSONRenderer"],
         "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+        "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.negotiation.WeighedNegotiation",
         "DEFAULT_METADATA_CLASS": "movies.metadata.AllowedMethods",
         "EXCEPTION_HANDLER": "totoro.errors.problem_response",
         # An unknown parameter is ignored, `format` included; the documentation turns it on again.
