@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port
+from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 
 from services.clock import Clock
 from totoro.errors import render
-from totoro.problems import URI_TOO_LONG
+from totoro.problems import HOST_NOT_ALLOWED, URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +25,12 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # For JSON: a browser that is talked into showing it as a page may load and run nothing.
 STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+# Hosts that are not allowed and are logged, each once in the life of a process: clients choose these
+# names, and may fill neither the log nor the memory.
+LOGGED_HOSTS = 100
+# Of a name in DNS, in characters (RFC 1035, section 2.3.4).
+LONGEST_HOST = 253
 
 
 class RequestIDMiddleware:
@@ -102,12 +111,34 @@ class AnyOriginMiddleware:
 
 class HostMiddleware(CommonMiddleware):
     """Django's CommonMiddleware, which refuses a foreign Host, but not from those who watch over
-    Totoro: they come by an address that changes, and get nothing but a word on its health."""
+    Totoro: they come by an address that changes, and get nothing but a word on its health.
+
+    A host that is well-formed and not allowed most often means that ALLOWED_HOSTS is wrong: the
+    response and the log say so.
+    """
 
     UNNAMED = ("/livez", "/readyz", "/metrics")
 
-    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
-        return None if request.path_info in self.UNNAMED else super().process_request(request)
+    def __init__(self, get_response: Handler) -> None:
+        super().__init__(get_response)
+        self._logged_hosts: set[str] = set()
+
+    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:  # type: ignore[override]  # may refuse
+        if request.path_info in self.UNNAMED:
+            return None
+        try:
+            return super().process_request(request)
+        except DisallowedHost:
+            domain, _ = split_domain_port(request._get_raw_host())  # type: ignore[attr-defined]
+            if not domain:
+                raise
+        self._log_once(domain[:LONGEST_HOST])
+        return render(request, HOST_NOT_ALLOWED, None)
+
+    def _log_once(self, host: str) -> None:
+        if host not in self._logged_hosts and len(self._logged_hosts) < LOGGED_HOSTS:
+            self._logged_hosts.add(host)
+            log.warning("host_not_allowed", host=host, allowed=settings.ALLOWED_HOSTS)
 
 
 class AddressLengthMiddleware:

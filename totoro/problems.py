@@ -63,6 +63,15 @@ BAD_REQUEST = Problem(
     " parameter and says what is allowed. Change the request before sending it again.",
     "This request is malformed.",
 )
+HOST_NOT_ALLOWED = Problem(
+    "host-not-allowed",
+    400,
+    "Host not allowed",
+    "The request names a host under which Totoro is not served. If you operate Totoro, add the host"
+    " to the variable ALLOWED_HOSTS and restart it; its log names the host in the event"
+    " host_not_allowed. Otherwise, check the address that you use.",
+    "This host is not allowed. ALLOWED_HOSTS, a variable of the server, decides which hosts are.",
+)
 FORBIDDEN = Problem(
     "forbidden",
     403,
@@ -166,6 +175,7 @@ KINDS: dict[str, Problem] = {
         MOVIE_NOT_FOUND,
         NOT_FOUND,
         BAD_REQUEST,
+        HOST_NOT_ALLOWED,
         FORBIDDEN,
         METHOD_NOT_ALLOWED,
         NOT_ACCEPTABLE,

@@ -119,10 +119,10 @@ def test_an_error_has_a_status(error: BaseException, status: int) -> None:
 # What a client sees
 
 
-def test_a_foreign_host_is_a_bad_request(api: Client) -> None:
+def test_a_foreign_host_is_not_allowed(api: Client) -> None:
     response = api.get("/movies/", headers={"Host": "evil.example"})
 
-    assert_problem(response, 400, "bad-request", instance="/movies/")
+    assert_problem(response, 400, "host-not-allowed", instance="/movies/")
     assert "evil" not in response.text
 
 

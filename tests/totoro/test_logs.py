@@ -79,10 +79,15 @@ def test_what_a_client_does_wrong_is_no_more_than_a_request(
     assert [line["event"] for line in lines_of(broken_server, path)] == ["request"]
 
 
-def test_a_foreign_host_is_no_more_than_a_request(broken_server: Totoro) -> None:
-    written = lines_of(broken_server, "/movies/", Host="evil.example")
+def test_a_foreign_host_is_a_warning_once_and_then_no_more_than_a_request(
+    broken_server: Totoro,
+) -> None:
+    first = lines_of(broken_server, "/movies/", Host="evil.example")
+    again = lines_of(broken_server, "/movies/", Host="evil.example")
 
-    assert [line["event"] for line in written] == ["request"]
+    assert [line["event"] for line in first] == ["host_not_allowed", "request"]
+    assert first[0]["level"] == "warning"
+    assert [line["event"] for line in again] == ["request"]
 
 
 def test_an_unavailable_ghibli_api_is_a_warning_and_not_an_error(broken_server: Totoro) -> None:
