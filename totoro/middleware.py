@@ -3,6 +3,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 import structlog
 from django.conf import settings
@@ -134,6 +135,16 @@ class HostMiddleware(CommonMiddleware):
                 raise
         self._log_once(domain[:LONGEST_HOST])
         return render(request, HOST_NOT_ALLOWED, None)
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        response = super().process_response(request, response)
+        # After a 301 most clients repeat a POST as a GET, which would then succeed.
+        moved = response.status_code == HTTPStatus.MOVED_PERMANENTLY
+        if moved and request.method not in ("GET", "HEAD"):
+            response.status_code = HTTPStatus.PERMANENT_REDIRECT
+        return response
 
     def _log_once(self, host: str) -> None:
         if host not in self._logged_hosts and len(self._logged_hosts) < LOGGED_HOSTS:

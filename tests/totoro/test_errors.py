@@ -8,6 +8,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
+import requests
 from django.core import exceptions as django
 from django.http import Http404
 from django.test import Client
@@ -277,6 +278,15 @@ def test_an_address_without_its_last_slash_leads_to_the_one_with_it(api: Client)
     assert response["X-Request-ID"]
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("path", ["/movies", "/movies/none", "/redoc", "/problems/not-found"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "OPTIONS"])
+def test_the_way_to_the_last_slash_keeps_the_method(server: Totoro, method: str, path: str) -> None:
+    response = requests.request(method, server.url + path, allow_redirects=False, timeout=10)
+
+    assert response.status_code == 308
+    assert response.headers["Location"] == f"{path}/"
 
 
 @pytest.mark.parametrize("given", ["a", "A-Z.0_9", "x" * 64])
