@@ -1,6 +1,8 @@
 """The WSGI application that granian serves."""
 
 import sys
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from configurations.wsgi import application as django_application
 from django.conf import settings
@@ -15,7 +17,23 @@ from totoro.proxy import TrustedProxies
 # two cores three times the processor, and their time, for nothing.
 sys.setswitchinterval(0.02)
 
-application = TrustedProxies(django_application, settings.TRUSTED_PROXIES)
+
+def with_exact_methods(application: WSGIApplication) -> WSGIApplication:
+    """Keep `get` apart from GET: methods are case-sensitive (RFC 9110, section 9.1).
+
+    Django makes them all upper-case. What no method can contain makes it one that nothing allows.
+    """
+
+    def exact(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if not method.isupper():
+            environ["REQUEST_METHOD"] = f"{method} (case-sensitive)"
+        return application(environ, start_response)
+
+    return exact
+
+
+application = TrustedProxies(with_exact_methods(django_application), settings.TRUSTED_PROXIES)
 
 # Before requests come. The first few would wait for the import of all views, and those at the same
 # time would each make a service of their own.
