@@ -52,7 +52,7 @@ CONNECTIONS = 48
 # A client connects anew now and then, so that a worker that was killed gets its share again.
 FRESH_AFTER = 20
 LAST = "totoro:1:{movies}:last"
-# granian gives up on a worker that dies twice within 5.5 s.
+# A worker that was killed is back by then.
 BETWEEN_KILLS = 8.0
 # Cut connections show up this long after a kill.
 KILL_ECHO = 1.0

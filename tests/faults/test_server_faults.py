@@ -1,11 +1,92 @@
 """What can happen to the server's processes and connections, at the real server."""
 
 import json
+import os
+import resource
+import signal
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from tests.servers import Totoro
+from tests.servers import (
+    ROOT,
+    Totoro,
+    clean_environment,
+    end,
+    free_port,
+    process_state,
+    wait_until,
+)
+from upstream import StandIn
+
+MIB = 1024 * 1024
+HALF_A_REQUEST = b"GET /movies/ HTTP/1.1\r\nHost: loc"
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+
+
+class LimitedTotoro(Totoro):
+    """A server that may open only so many files."""
+
+    def __init__(self, folder: Path, limits: tuple[int, int], upstream_url: str) -> None:
+        self._limits = limits
+        super().__init__(folder, GHIBLI_API_BASE_URL=upstream_url)
+
+    def start(self) -> None:
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, self._limits)
+        self._options["preexec_fn"] = limit
+        super().start()
+
+
+@pytest.fixture
+def upstream_url() -> Iterator[str]:
+    with StandIn() as upstream:
+        yield upstream.url
+
+
+@pytest.fixture
+def _many_files() -> Iterator[None]:
+    """Let the test itself have as many connections as it needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("needs 4,096 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def connections(server: Totoro, number: int, sends: bytes) -> Iterator[None]:
+    """Open so many connections that send this, and nothing more."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            opened = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            stack.enter_context(opened).sendall(sends)
+        yield
+
+
+def seconds_for(server: Totoro, path: str = "/movies/") -> float:
+    started = time.monotonic()
+    assert server.get(path).status_code == 200
+    return time.monotonic() - started
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> int:
+    """Return how many bytes of memory a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def reply(server: Totoro, sends: bytes, *, half_closes: bool = False) -> bytes:
@@ -17,6 +98,213 @@ def reply(server: Totoro, sends: bytes, *, half_closes: bool = False) -> bytes:
         while piece := connection.recv(65536):
             received += piece
         return received
+
+
+# Connections
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_many_files")
+@needs_proc
+def test_answers_while_1200_connections_idle_and_1200_send_half_a_request(
+    tmp_path: Path, upstream_url: str
+) -> None:
+    server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
+    try:
+        server.get("/movies/")
+        [worker] = server.workers
+        before = resident(worker)
+        with connections(server, 1200, REQUEST), connections(server, 1200, HALF_A_REQUEST):
+            latencies = sorted(seconds_for(server) for _ in range(100))
+            grown = resident(worker) - before
+        assert latencies[98] < 1
+        assert grown < 128 * MIB
+    finally:
+        end(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sends", [b"", HALF_A_REQUEST, REQUEST], ids=["nothing", "half", "idle"])
+def test_closes_connections_without_a_request_after_5_seconds(server: Totoro, sends: bytes) -> None:
+    started = time.monotonic()
+
+    reply(server, sends)
+
+    assert 4 < time.monotonic() - started < 10
+
+
+@pytest.mark.slow
+def test_stops_in_time_while_half_a_request_is_waited_for(
+    tmp_path: Path, upstream_url: str
+) -> None:
+    server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
+    with connections(server, 3, HALF_A_REQUEST):
+        seconds_for(server)
+        started = time.monotonic()
+
+        assert server.terminate() == 0
+    assert time.monotonic() - started < 10  # then Docker kills it
+
+
+def test_a_client_that_closes_its_sending_side_gets_no_reply(server: Totoro) -> None:
+    """A known limit of granian, which leaves hyper's `half_close` off; README says so."""
+    request = b"GET /movies/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+    assert reply(server, request, half_closes=True) == b""
+
+
+# Open files
+
+
+@pytest.mark.slow
+def test_raises_a_low_soft_limit_of_open_files(tmp_path: Path, upstream_url: str) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    server = LimitedTotoro(tmp_path, (128, hard), upstream_url)
+    try:
+        with connections(server, 300, HALF_A_REQUEST):
+            assert max(seconds_for(server) for _ in range(20)) < 2
+    finally:
+        end(server)
+
+
+def test_does_not_start_with_too_few_open_files() -> None:
+    environment = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
+    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (128, 128))
+
+    process = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env={**environment, "PORT": str(free_port())},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=limit,
+    )
+
+    assert process.returncode == 1
+    assert process.stderr == (
+        "CommandError: the limit of open files is 128: must be at least 1024\n"
+    )
+
+
+@pytest.mark.slow
+@needs_proc
+def test_more_connections_than_files_wait_and_cost_nothing(
+    tmp_path: Path, upstream_url: str
+) -> None:
+    server = LimitedTotoro(tmp_path, (1024, 1024), upstream_url)
+    try:
+        seconds_for(server)
+        [worker] = server.workers
+        with connections(server, 1100, HALF_A_REQUEST):
+            before = processor_seconds(worker)
+            time.sleep(2)  # what is measured is how busy it is meanwhile
+            assert processor_seconds(worker) - before < 0.5
+            assert len(os.listdir(f"/proc/{worker}/fd")) < 1024
+            assert seconds_for(server) < 20  # when the first 5 seconds are over
+        assert "TCP handshake failed" not in server.log.read_text()
+    finally:
+        end(server)
+
+
+# Processes
+
+
+@pytest.mark.slow
+@needs_proc
+def test_workers_end_when_the_server_is_killed(tmp_path: Path, upstream_url: str) -> None:
+    server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url, WEB_CONCURRENCY=2)
+    workers = server.workers
+    try:
+        seconds_for(server)
+        server.process.kill()
+        server.process.wait()
+
+        wait_until(
+            lambda: not any(process_state(worker) not in ("", "Z") for worker in workers),
+            seconds=5,
+            what="the workers end",
+        )
+        server.start()  # on the same port
+        assert server.get("/movies/").status_code == 200
+    finally:
+        end(server)
+        for worker in workers:
+            if process_state(worker):
+                os.kill(worker, signal.SIGKILL)
+
+
+def metrics_folder(pid: int) -> Path:
+    maps = Path(f"/proc/{pid}/maps").read_text().split()
+    [folder] = {Path(name).parent for name in maps if "totoro-metrics-" in name}
+    return folder
+
+
+@pytest.mark.slow
+@needs_proc
+def test_the_metrics_folder_of_a_killed_server_is_removed_by_the_next_start(
+    tmp_path: Path, upstream_url: str, server: Totoro
+) -> None:
+    server.get("/movies/")
+    of_another = metrics_folder(server.workers[0])
+    killed = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
+    killed.get("/movies/")
+    abandoned = metrics_folder(killed.workers[0])
+    killed.kill()
+    assert abandoned.exists()
+
+    killed.start()
+
+    end(killed)
+    assert not abandoned.exists()
+    assert of_another.exists()
+
+
+@pytest.mark.slow
+@needs_proc
+def test_goes_on_when_a_worker_is_killed_again_and_again(tmp_path: Path, upstream_url: str) -> None:
+    server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
+    try:
+        for _ in range(3):
+            [worker] = server.workers
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda dead=worker: server.workers not in ([], [dead]))  # type: ignore[misc]
+        wait_until(server._answers)
+
+        assert seconds_for(server) < 5
+        assert server.terminate() == 0
+    finally:
+        end(server)
+
+
+@pytest.mark.slow
+def test_ends_when_no_worker_can_load_the_application() -> None:
+    environment = {
+        **clean_environment(),
+        "DJANGO_SECRET_KEY": "only-for-this-test",
+        "DJANGO_SETTINGS_MODULE": "tests.faults.unloadable_settings",
+        "PORT": str(free_port()),
+    }
+
+    process = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert process.returncode == 1
+    assert "Worker crash loop detected" in process.stderr
+
+
+def test_starts_without_a_warning(server: Totoro) -> None:
+    lines = server.log.read_text().splitlines()
+
+    assert [line for line in lines if json.loads(line)["level"] == "warning"] == []
 
 
 # Methods
