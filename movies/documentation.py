@@ -7,8 +7,8 @@ from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 from rest_framework import serializers
 
-from movies.query import (
-    MOST_NAMES,
+from movies.query_params import (
+    MAX_NAMES,
     DetailQuerySerializer,
     ListQuerySerializer,
     Names,
@@ -54,7 +54,7 @@ def kind(field: Whole | Words | Names) -> dict[str, Any]:
             names = openapi.Items(type="string", enum=list(field.allowed))
             least = {"allowEmptyValue": True} if field.allow_blank else {"min_items": 1}
             listed = {"type": "array", "items": names, "collection_format": "csv"}
-            return {**listed, "max_items": MOST_NAMES, **least}
+            return {**listed, "max_items": MAX_NAMES, **least}
         case Words():
             return {"type": "string", "max_length": field.max_length, "pattern": ANY_BUT_NUL}
 

@@ -62,6 +62,20 @@ class MovieSerializer(serializers.Serializer[Any]):
         ref_name = "Movie"
 
 
+def sparse(movie: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    """Return a serialized movie with only these fields; `people.name` is each person's name."""
+    if not fields:
+        return movie
+    people = {field.removeprefix("people.") for field in fields if field.startswith("people.")}
+    chosen = {name: value for name, value in movie.items() if name in fields}
+    if people and "people" not in fields:
+        chosen["people"] = [
+            {name: value for name, value in person.items() if name in people}
+            for person in movie["people"]
+        ]
+    return chosen
+
+
 TIMESTAMP_HELP = "The UTC instant just before the Ghibli API was asked for this data."
 
 

@@ -7,13 +7,13 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from movies import page, pages, selection
+from movies import pagination, web_page
 from movies.caching import respond
 from movies.documentation import document_detail, document_list
-from movies.query import DetailQuerySerializer, ListQuerySerializer, Query, read
+from movies.query_params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
 from movies.renderers import PageRenderer, PlainJSONRenderer
 from movies.renditions import Shelf, Shelves
-from movies.serializers import TimestampField
+from movies.serializers import TimestampField, sparse
 from movies.throttling import ClientThrottle
 from services.freshness import Answer, Source
 from services.movies import movie_service
@@ -62,7 +62,7 @@ class MovieListView(MovieView):
         Without parameters all of them; with `limit` or `offset` a page, which has `pagination` as a
         third key and a `Link` header to its neighbours.
         """
-        query = read(request.query_params, ListQuerySerializer)
+        query = read_query(request.query_params, ListQuerySerializer)
         answer = movie_service().list()
         if isinstance(request.accepted_renderer, PageRenderer):
             return self._page_for_people(request, query, answer)
@@ -70,40 +70,40 @@ class MovieListView(MovieView):
             return self._page(request, query, answer)
 
         def represent(shelf: Shelf) -> list[Any]:
-            movies = shelf.represented(selection.select(answer.snapshot.movies, query))
-            return [selection.sparse(movie, query.fields) for movie in movies]
+            movies = shelf.represented(query.select(answer.snapshot.movies))
+            return [sparse(movie, query.fields) for movie in movies]
 
         return self.respond(request, answer, query, represent)
 
     def _page(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
-        found = selection.page(selection.select(answer.snapshot.movies, query), query)
+        found = pagination.paginate(query.select(answer.snapshot.movies), query)
         address = request.build_absolute_uri(request.path)
-        links = pages.links(found, query, address)
+        links = pagination.links(found, query, address)
 
         def represent(shelf: Shelf) -> list[Any]:
             movies = shelf.represented(found.movies)
-            return [selection.sparse(movie, query.fields) for movie in movies]
+            return [sparse(movie, query.fields) for movie in movies]
 
         response = self.respond(
             request,
             answer,
             (address, query),
             represent,
-            lambda: {"pagination": pages.pagination(found, links)},
+            lambda: {"pagination": pagination.summary(found, links)},
         )
-        response["Link"] = pages.link_header(links)
+        response["Link"] = pagination.link_header(links)
         return response
 
     def _page_for_people(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
         is_stale = answer.source is Source.STALE
 
         def make() -> bytes:
-            shown = page.show(answer.snapshot, query, is_stale=is_stale)
+            shown = web_page.show(answer.snapshot, query, is_stale=is_stale)
             return render_to_string("movies/list.html", shown).encode()
 
         rendition = shelves.of(answer.snapshot).get((PageRenderer, query, is_stale), make)
         response = respond(request._request, answer, rendition, "text/html; charset=utf-8")
-        response["Content-Security-Policy"] = page.POLICY
+        response["Content-Security-Policy"] = web_page.POLICY
         return response
 
 
@@ -111,11 +111,11 @@ class MovieDetailView(MovieView):
     @document_detail
     def get(self, request: Request, movie_id: str) -> HttpResponse:
         """The same object that the list holds."""
-        query = read(request.query_params, DetailQuerySerializer)
+        query = read_query(request.query_params, DetailQuerySerializer)
         movie, answer = movie_service().get(movie_id)
         return self.respond(
             request,
             answer,
             (movie.id, query.fields),
-            lambda shelf: selection.sparse(shelf.represented([movie])[0], query.fields),
+            lambda shelf: sparse(shelf.represented([movie])[0], query.fields),
         )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
 
-from movies.page import PICTURE_HOSTS
+from movies.web_page import PICTURE_HOSTS
 from tests.servers import Totoro
 
 # The container is the sandbox; nothing is fetched but what a page asks for.

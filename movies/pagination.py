@@ -1,10 +1,20 @@
-"""A page of movies: what it says of itself, and where its neighbours are. Pure."""
+"""A page of movies: which movies are on it, its `pagination` and its links. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from movies.query import Query
-from movies.selection import Page
+from movies.query_params import MAX_LIMIT, Query
+from services.catalogue import Movie
+
+
+class Page(NamedTuple):
+    """The movies on a page, and how many there are on all pages."""
+
+    movies: Sequence[Movie]
+    total: int
+    limit: int
+    offset: int
 
 
 class Links(NamedTuple):
@@ -14,6 +24,12 @@ class Links(NamedTuple):
     previous: str | None
     next: str | None
     last: str
+
+
+def paginate(movies: Sequence[Movie], query: Query) -> Page:
+    """Return the page of these movies that the query's `limit` and `offset` select."""
+    limit, offset = query.limit or MAX_LIMIT, query.offset or 0
+    return Page(movies[offset : offset + limit], len(movies), limit, offset)
 
 
 def links(page: Page, query: Query, address: str) -> Links:
@@ -32,7 +48,7 @@ def links(page: Page, query: Query, address: str) -> Links:
     )
 
 
-def pagination(page: Page, links: Links) -> dict[str, Any]:
+def summary(page: Page, links: Links) -> dict[str, Any]:
     return {
         "count": page.total,
         "limit": page.limit,

@@ -12,8 +12,9 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import Client
 
-from movies import page
-from movies.query import Query
+from movies import web_page
+from movies.filters import FILTERS, NumberFilter, TextFilter
+from movies.query_params import Query
 from services import bundled, catalogue
 from services.catalogue import Movie, Person
 from services.snapshots import DatabaseStore, Snapshot
@@ -82,7 +83,7 @@ def make_movie(**given: object) -> Movie:
 
 def shown(*movies: Movie, query: Query | None = None, is_stale: bool = False) -> Seen:
     snapshot = Snapshot(NOON, movies)
-    context = page.show(snapshot, query or Query(), is_stale=is_stale)
+    context = web_page.show(snapshot, query or Query(), is_stale=is_stale)
     return Seen(render_to_string("movies/list.html", context))
 
 
@@ -221,6 +222,14 @@ def test_a_search_and_an_order_are_answered_and_shown_in_the_form(visit: Open) -
 )
 def test_every_filter_of_the_api_filters_the_page(query: str, found: int, visit: Open) -> None:
     assert len(Seen(visit(query).text).headings) == found
+
+
+@pytest.mark.parametrize("declared", FILTERS, ids=lambda declared: declared.name)
+def test_every_filter_has_a_chip(declared: TextFilter | NumberFilter, visit: Open) -> None:
+    seen = Seen(visit(f"?{declared.name}={declared.example}").text)
+
+    assert [link["data-name"] for link in seen.all("a") if "data-name" in link] == [declared.name]
+    assert f"Remove the filter {declared.label}: {declared.example}" in seen.text
 
 
 def test_a_filter_can_be_taken_away_and_the_rest_stays(visit: Open) -> None:
@@ -397,12 +406,12 @@ def test_browsers_cost_no_further_question_to_the_ghibli_api(
     ],
 )
 def test_a_running_time_in_hours_and_minutes(minutes: str, text: str) -> None:
-    assert page.duration(minutes) == text
+    assert web_page.duration(minutes) == text
 
 
 @pytest.mark.parametrize(("score", "drawn"), [("95", 95), ("0", 0), ("101", None), ("n/a", None)])
 def test_a_score_is_drawn_if_it_is_one(score: str, drawn: int | None) -> None:
-    assert page.card(make_movie(rt_score=score)).score == drawn
+    assert web_page.card(make_movie(rt_score=score)).score == drawn
 
 
 @pytest.mark.parametrize(
@@ -416,7 +425,7 @@ def test_a_score_is_drawn_if_it_is_one(score: str, drawn: int | None) -> None:
     ],
 )
 def test_initials_stand_in_for_a_picture(title: str, letters: str) -> None:
-    assert page.initials(title) == letters
+    assert web_page.initials(title) == letters
 
 
 @pytest.mark.parametrize(
@@ -426,7 +435,7 @@ def test_initials_stand_in_for_a_picture(title: str, letters: str) -> None:
 def test_a_cast_is_named_in_short(names: str, text: str) -> None:
     people = tuple(Person(id=name, name=name) for name in names.split())
 
-    assert page.cast(people) == text
+    assert web_page.cast(people) == text
 
 
 def test_facts_that_say_nothing_are_left_out() -> None:
@@ -434,7 +443,7 @@ def test_facts_that_say_nothing_are_left_out() -> None:
         id="1", name="Calcifer", gender="NA", age="", eye_color="Unknown", hair_color="Red"
     )
 
-    assert page.facts(person) == [("Hair", "Red")]
+    assert web_page.facts(person) == [("Hair", "Red")]
 
 
 def test_every_placeholder_has_its_colours() -> None:
@@ -442,4 +451,4 @@ def test_every_placeholder_has_its_colours() -> None:
     assert file
     coloured = re.findall(r"^\.tint-(\d)", Path(file).read_text("utf-8"), re.MULTILINE)
 
-    assert [int(tint) for tint in coloured] == list(range(page.TINTS))
+    assert [int(tint) for tint in coloured] == list(range(web_page.TINTS))

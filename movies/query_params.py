@@ -1,38 +1,35 @@
-"""What a client may ask of the list and of one movie: the query parameters, checked."""
+"""The query parameters of the list and of one movie: their checks, and the checked query."""
 
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
 from rest_framework import serializers
 
+from movies.filters import FILTERS, NumberFilter, TextFilter, filter_movies
+from movies.ordering import ORDERINGS, sort_movies
 from movies.serializers import MovieSerializer, PersonSerializer
+from services.catalogue import Movie
 
-# As many as the Ghibli API gives at once.
-MOST = 250
+# As many as the Ghibli API returns at once.
+MAX_LIMIT = 250
 # Of one parameter.
-MOST_NAMES = 50
-# Queries whose check is remembered: at most 8 KB each, as addresses are no longer.
-REMEMBERED = 256
-ORDERINGS = ("title", "director", "release_date", "running_time", "rt_score")
+MAX_NAMES = 50
+# Checked queries to remember: at most 8 KB each, because addresses are no longer.
+REMEMBERED_QUERIES = 256
 MOVIE_FIELDS = tuple(MovieSerializer().fields)
 PERSON_FIELDS = tuple(f"people.{name}" for name in PersonSerializer().fields)
 
 
 class Query(NamedTuple):
-    """A checked query; what was not asked for is None or empty. Equal for equal questions."""
+    """A checked query; an absent parameter is None or empty. Equal queries compare equal."""
 
     limit: int | None = None
     offset: int | None = None
     search: str = ""
-    title: str = ""
-    director: str = ""
-    producer: str = ""
-    person: str = ""
-    release_date: int | None = None
-    release_date_min: int | None = None
-    release_date_max: int | None = None
-    rt_score_min: int | None = None
+    # Names and values of the active filters, in the order of FILTERS.
+    filters: tuple[tuple[str, str | int], ...] = ()
     ordering: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
 
@@ -41,14 +38,21 @@ class Query(NamedTuple):
         return self.limit is not None or self.offset is not None
 
     def parameters(self) -> dict[str, str]:
-        """The parameters that ask for this."""
-        given = {
-            name: value for name, value in self._asdict().items() if value not in (None, "", ())
+        """Return the query parameters that make this query."""
+        values = {
+            "limit": self.limit,
+            "offset": self.offset,
+            "search": self.search,
+            **dict(self.filters),
+            "ordering": ",".join(self.ordering),
+            "fields": ",".join(self.fields),
         }
-        return {
-            name: ",".join(value) if isinstance(value, tuple) else str(value)
-            for name, value in given.items()
-        }
+        return {name: str(value) for name, value in values.items() if value not in (None, "")}
+
+    def select(self, movies: Iterable[Movie]) -> list[Movie]:
+        """Return the movies that match, in the requested order, of all pages."""
+        found = filter_movies(movies, dict(self.filters), self.search)
+        return sort_movies(found, self.ordering)
 
 
 class Whole(serializers.IntegerField):
@@ -103,8 +107,8 @@ class Names(serializers.CharField):
     def run_validation(self, data: Any = serializers.empty) -> Any:
         text = super().run_validation(data)
         names = [name.strip() for name in text.split(",")] if text else []
-        if len(names) > MOST_NAMES:
-            raise serializers.ValidationError(f"Must be at most {MOST_NAMES} names.")
+        if len(names) > MAX_NAMES:
+            raise serializers.ValidationError(f"Must be at most {MAX_NAMES} names.")
         if unknown := [name for name in names if name not in self.allowed]:
             raise serializers.ValidationError(
                 f"{unknown[0]!r} is not one of {', '.join(self.allowed)}."
@@ -127,7 +131,7 @@ class ListQuerySerializer(DetailQuerySerializer):
     """The parameters of the list."""
 
     limit = Whole(
-        1, MOST, "At most so many movies, as a page with `pagination` and `Link`.", example=5
+        1, MAX_LIMIT, "At most so many movies, as a page with `pagination` and `Link`.", example=5
     )
     offset = Whole(0, 1_000_000, "Start the page after so many movies.", example=10)
     search = Words(
@@ -135,14 +139,6 @@ class ListQuerySerializer(DetailQuerySerializer):
         " Here and below case and accents do not count: `kondo` finds Kondō.",
         example="kondo",
     )
-    title = Words("Contained in the title or one of the original titles.", example="castle")
-    director = Words("Contained in the director's name.", example="miyazaki")
-    producer = Words("Contained in the producers' names.", example="suzuki")
-    person = Words("Contained in the name of one of the people.", example="totoro")
-    release_date = Whole(0, 9999, "Released in this year.", example=1988)
-    release_date_min = Whole(0, 9999, "Released in this year or later.", example=2001)
-    release_date_max = Whole(0, 9999, "Released in this year or earlier.", example=1999)
-    rt_score_min = Whole(0, 100, "With this score or a better one.", example=95)
     ordering = Names(
         tuple(sign + name for name in ORDERINGS for sign in ("", "-")),
         "Sort by these, `-` for descending. What is no number comes last.",
@@ -150,13 +146,26 @@ class ListQuerySerializer(DetailQuerySerializer):
         example="-rt_score,title",
     )
 
+    def get_fields(self) -> dict[str, Any]:
+        return {**super().get_fields(), **{each.name: filter_field(each) for each in FILTERS}}
 
-def read(
+
+def filter_field(declared: TextFilter | NumberFilter) -> Whole | Words:
+    """Return the field that checks a filter's value."""
+    match declared:
+        case TextFilter():
+            return Words(declared.help_text, example=declared.example)
+        case NumberFilter():
+            return Whole(*declared.range, declared.help_text, example=declared.example)
+
+
+def read_query(
     given: QueryDict, serializer: type[serializers.Serializer[Any]] = ListQuerySerializer
 ) -> Query:
-    """The query that the parameters make; ValidationError for what they may not be.
+    """Return the query that the parameters make.
 
-    A parameter that the serializer does not know is ignored.
+    Raise ValidationError for a value that is not allowed. Parameters that the serializer does not
+    know are ignored.
     """
     known = sorted(_names(serializer) & given.keys())
     if twice := [name for name in known if len(given.getlist(name)) > 1]:
@@ -165,13 +174,21 @@ def read(
 
 
 # DRF copies all fields for each request, which costs more than all the rest of it.
-@lru_cache(REMEMBERED)
+@lru_cache(REMEMBERED_QUERIES)
 def _checked(
     serializer: type[serializers.Serializer[Any]], given: tuple[tuple[str, str], ...]
 ) -> Query:
     checked = serializer(data=dict(given))
     checked.is_valid(raise_exception=True)
-    return Query(**checked.validated_data)
+    return _query_of(checked.validated_data)
+
+
+def _query_of(values: Mapping[str, Any]) -> Query:
+    names = [each.name for each in FILTERS]
+    # An empty text is an empty field of a form, so no filter.
+    filters = tuple((name, values[name]) for name in names if values.get(name, "") != "")
+    others = {name: value for name, value in values.items() if name not in names}
+    return Query(filters=filters, **others)
 
 
 @cache

@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 from zlib import crc32
 
-from movies import pages, selection
-from movies.query import Query
+from movies import pagination
+from movies.filters import FILTERS
+from movies.pagination import Page, paginate
+from movies.query_params import Query
 from movies.serializers import TimestampField
 from services.catalogue import Movie, Person
 from services.snapshots import Snapshot
@@ -29,16 +31,6 @@ ORDERINGS = {
     "running_time": "Shortest first",
     "-running_time": "Longest first",
 }
-FILTERS = {
-    "title": "Title",
-    "director": "Director",
-    "producer": "Producer",
-    "person": "Person",
-    "release_date": "Year",
-    "release_date_min": "From year",
-    "release_date_max": "To year",
-    "rt_score_min": "Score from",
-}
 FACTS = {"gender": "Gender", "age": "Age", "eye_color": "Eyes", "hair_color": "Hair"}
 # How the Ghibli API says that it does not know.
 NO_FACT = {"", "na", "n/a", "unknown"}
@@ -48,8 +40,8 @@ TINTS = 6
 NAMED = 3
 
 
-class Filter(NamedTuple):
-    """A parameter that narrows the list, and the address of the list without it."""
+class Chip(NamedTuple):
+    """An active filter as the page shows it, and the address of the list without it."""
 
     name: str
     label: str
@@ -73,25 +65,25 @@ class Card(NamedTuple):
 
 def show(snapshot: Snapshot, query: Query, *, is_stale: bool) -> dict[str, Any]:
     """All that the template asks for."""
-    found = selection.select(snapshot.movies, query)
-    page = selection.page(found, query)
+    found = query.select(snapshot.movies)
+    page = paginate(found, query)
     ordering = ",".join(query.ordering)
     return {
         "cards": [card(movie) for movie in (page.movies if query.is_paged else found)],
-        "links": pages.links(page, query, "") if query.is_paged else None,
+        "links": pagination.links(page, query, "") if query.is_paged else None,
         "count": count(page, len(snapshot.movies), ordering),
         "total": len(snapshot.movies),
         "search": query.search,
         "ordering": ordering,
         "orderings": ORDERINGS if ordering in ORDERINGS else {**ORDERINGS, ordering: ordering},
-        "filters": filters(query),
+        "filters": chips(query),
         "timestamp": snapshot.timestamp,
         "machine_timestamp": TimestampField().to_representation(snapshot.timestamp),
         "is_stale": is_stale,
     }
 
 
-def count(page: selection.Page, total: int, ordering: str) -> str:
+def count(page: Page, total: int, ordering: str) -> str:
     movies = "movie" if total == 1 else "movies"
     told = f"{total} {movies}" if page.total == total else f"{page.total} of {total} {movies}"
     if len(page.movies) < page.total:
@@ -101,12 +93,17 @@ def count(page: selection.Page, total: int, ordering: str) -> str:
     return f"{told}, {label[0].lower()}{label[1:]}" if label else told
 
 
-def filters(query: Query) -> list[Filter]:
+def chips(query: Query) -> list[Chip]:
     given = query._replace(limit=None, offset=None, fields=()).parameters()
     return [
-        Filter(name, label, given[name], address({k: v for k, v in given.items() if k != name}))
-        for name, label in FILTERS.items()
-        if name in given
+        Chip(
+            each.name,
+            each.label,
+            given[each.name],
+            address({name: value for name, value in given.items() if name != each.name}),
+        )
+        for each in FILTERS
+        if each.name in given
     ]
 
 
