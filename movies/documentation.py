@@ -83,7 +83,14 @@ LINK = {"Link": header("Of a page: its neighbours (RFC 8288), first, prev, next 
 
 
 def problem(description: str, **headers: Any) -> openapi.Response:
-    return openapi.Response(description, ProblemSerializer, headers={**ALWAYS, **headers})
+    """Describe an error.
+
+    Its media type is part of the text: `produces` of OpenAPI 2 is what a client may ask for with
+    Accept, the same for all statuses, and nobody can ask for an error.
+    """
+    return openapi.Response(
+        f"{description} As `{PROBLEM}`.", ProblemSerializer, headers={**ALWAYS, **headers}
+    )
 
 
 def answer(
@@ -123,7 +130,7 @@ document_list = swagger_auto_schema(
     operation_id="listMovies",
     operation_summary="All movies with their people",
     tags=["movies"],
-    produces=[JSON, PROBLEM],
+    produces=[JSON],
     manual_parameters=parameters(ListQuerySerializer),
     responses={
         200: answer(
@@ -139,7 +146,7 @@ document_detail = swagger_auto_schema(
     operation_id="getMovie",
     operation_summary="One movie with its people",
     tags=["movies"],
-    produces=[JSON, PROBLEM],
+    produces=[JSON],
     manual_parameters=[
         openapi.Parameter(
             "movie_id",

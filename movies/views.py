@@ -57,7 +57,7 @@ class MovieListView(MovieView):
 
     @document_list
     def get(self, request: Request) -> HttpResponse:
-        """Every Studio Ghibli movie, each with the people who appear in it, oldest movie first.
+        """Every Studio Ghibli movie, each with the people who appear in it, in the Ghibli API's order.
 
         Without parameters all of them; with `limit` or `offset` a page, which has `pagination` as a
         third key and a `Link` header to its neighbours.

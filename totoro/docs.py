@@ -5,6 +5,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_yasg import openapi
+from drf_yasg.generators import OpenAPISchemaGenerator
 from drf_yasg.views import get_schema_view
 from rest_framework.request import Request
 
@@ -18,10 +19,16 @@ INFO = openapi.Info(
         "All Studio Ghibli movies, each with the people who appear in it, from the public Ghibli"
         " API.\n\nNo answer is older than a minute while the Ghibli API is alive, and `timestamp`"
         " says how old it is. When the Ghibli API is away, the last good answer goes on, honestly"
-        " marked as stale."
+        " marked as stale.\n\nErrors are `application/problem+json` (RFC 9457), whatever the request"
+        " accepts."
     ),
-    license=openapi.License(name="MIT"),
+    contact=openapi.Contact(name="The Totoro team"),
+    license=openapi.License(name="MIT", url="https://spdx.org/licenses/MIT.html"),
 )
+TAGS = {
+    "movies": "Studio Ghibli's movies and the people who appear in them.",
+    "problems": "The kinds of error that the API returns, each explained.",
+}
 
 # Swagger UI and Redoc style themselves inline and draw with data: and blob: URLs; Redoc's logo from
 # another host stays out. Scripts come from this host only.
@@ -38,8 +45,21 @@ class FormatParameter(WeighedNegotiation):
     settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # all it reads
 
 
+class DocumentGenerator(OpenAPISchemaGenerator):  # type: ignore[misc]  # no types
+    def get_schema(self, *args: Any, **kwargs: Any) -> openapi.Swagger:
+        document = super().get_schema(*args, **kwargs)
+        document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+        return document
+
+    def get_path_parameters(self, path: str, view_cls: type) -> list[openapi.Parameter]:
+        """Return none: every operation describes its own, which may be declared once only."""
+        return []
+
+
 # Without a URL the document names no host and no scheme, so it is right behind any proxy.
-class SchemaView(get_schema_view(INFO, url="", public=True)):  # type: ignore[misc]  # no types
+class SchemaView(  # type: ignore[misc]  # no types
+    get_schema_view(INFO, url="", public=True, generator_class=DocumentGenerator)
+):
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
 

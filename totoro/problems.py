@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from movies.documentation import JSON, PROBLEM, problem
+from movies.documentation import JSON, problem
 from movies.renderers import PlainJSONRenderer
 from movies.serializers import KindOfProblemSerializer
 from services.exceptions import Reason
@@ -207,7 +207,7 @@ class ProblemListView(ProblemPage):
         operation_id="listProblems",
         operation_summary="All kinds of problem",
         tags=["problems"],
-        produces=[JSON, PROBLEM],
+        produces=[JSON],
         responses={200: KindOfProblemSerializer(many=True), 406: problem("Not on offer.")},
     )
     def get(self, request: Request) -> Response:
@@ -232,7 +232,7 @@ class ProblemView(ProblemPage):
                 required=True,
             )
         ],
-        produces=[JSON, PROBLEM],
+        produces=[JSON],
         responses={
             200: KindOfProblemSerializer,
             404: problem("There is no such kind."),

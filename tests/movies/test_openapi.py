@@ -1,7 +1,9 @@
 """The OpenAPI document: what it promises is what the API does, for machines that read it."""
 
 import json
+import tomllib
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from rest_framework.renderers import JSONRenderer
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import content_type_conformance
 from swagger_spec_validator.validator20 import validate_spec
 
 from movies.query_params import DetailQuerySerializer, ListQuerySerializer
@@ -95,6 +98,60 @@ def test_it_is_right_behind_a_path_prefix() -> None:
     assert "host" not in behind
 
 
+def operations(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The path items, each with each of its operations."""
+    return [
+        (item, operation)
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+
+
+def test_no_parameter_is_declared_twice(document: dict[str, Any]) -> None:
+    """Code generators turn each declaration into an argument; two of one name do not compile."""
+    for item, operation in operations(document):
+        declared = [*item.get("parameters", ()), *operation.get("parameters", ())]
+        names = [(each["in"], each["name"]) for each in declared]
+        assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_media_type_on_offer_is_accepted(
+    document: dict[str, Any], api: Client, upstream: StandIn
+) -> None:
+    path = {"movie_id": PORCO_ROSSO, "name": "not-found"}
+    for template, item in document["paths"].items():
+        for media_type in item["get"].get("produces", document["produces"]):
+            response = api.get(template.format(**path), headers={"Accept": media_type})
+            assert (response.status_code, response["Content-Type"]) == (200, media_type)
+
+
+def test_every_error_names_its_media_type(document: dict[str, Any]) -> None:
+    for _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            is_error = status >= "400"
+            assert ("`application/problem+json`" in response["description"]) == is_error
+    assert "`application/problem+json`" in document["info"]["description"]
+
+
+def test_every_tag_is_described(document: dict[str, Any]) -> None:
+    used = {tag for _, operation in operations(document) for tag in operation["tags"]}
+
+    assert {tag["name"] for tag in document["tags"]} == used
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_it_names_its_licence_and_its_authors(document: dict[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert document["info"]["license"] == {
+        "name": "MIT",
+        "url": "https://spdx.org/licenses/MIT.html",
+    }
+    assert document["info"]["contact"] == project["authors"][0]
+
+
 # Machines that read it
 
 
@@ -135,6 +192,14 @@ def test_a_generated_client_meets_problems(server: Totoro) -> None:
 FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+def media_type_is_described(ctx: Any, response: Any, case: Any) -> None:
+    """As schemathesis' own check, but for errors, whose media type OpenAPI 2 has no place for."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        assert response.headers["content-type"] == ["application/problem+json"]
+    else:
+        content_type_conformance(ctx, response, case)
+
+
 def keep_every_promise(schema: Any, **headers: str) -> None:
     """Each operation, asked as it may be asked and as it may not; all of schemathesis' checks."""
     # 414 for a wrong question that is too long, too.
@@ -147,7 +212,11 @@ def keep_every_promise(schema: Any, **headers: str) -> None:
             @FUZZ
             @given(case=operation.as_strategy(generation_mode=mode))
             def check(case: Any) -> None:
-                case.call_and_validate(headers=headers)
+                case.call_and_validate(
+                    headers=headers,
+                    excluded_checks=[content_type_conformance],
+                    additional_checks=[media_type_is_described],
+                )
 
             # Without parameters nothing can be wrong.
             with suppress(Unsatisfiable):
