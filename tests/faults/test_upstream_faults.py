@@ -48,7 +48,7 @@ from tests.scripted import (
     person,
     then,
 )
-from tests.servers import Totoro, wait_until
+from tests.servers import Totoro, proc, wait_until
 
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -876,7 +876,7 @@ def test_a_byte_a_second_is_cut_off_after_twenty_and_nobody_waits_for_that(
 
 def held(pid: int) -> int:
     """The most memory (bytes) that a process has ever held."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = (proc(pid) / "status").read_text()
     [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(peak.split()[1]) * 1024
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services import telemetry
 from services.exceptions import Reason
-from tests.servers import ROOT, Totoro, Valkey, free_port, wait_until
+from tests.servers import ROOT, Totoro, Valkey, free_port, proc, wait_until
 from totoro.management.commands.serve import IN_MEMORY
 from upstream import StandIn
 
@@ -72,7 +72,7 @@ def total(found: dict[Sample, float], name: str) -> float:
 
 def folders(server: Totoro) -> set[Path]:
     """Where its workers count."""
-    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in server.workers)
+    maps = "".join((proc(pid) / "maps").read_text() for pid in server.workers)
     return {Path(file).parent for file in re.findall(r"(/\S+\.db)$", maps, re.MULTILINE)}
 
 

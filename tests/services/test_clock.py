@@ -1,0 +1,18 @@
+"""The clocks of a server whose system lacks one of them."""
+
+from pathlib import Path
+
+from tests.servers import ROOT, WITHOUT, Totoro
+from upstream import StandIn
+
+
+def test_serves_on_a_system_without_a_clock_that_counts_through_suspend(tmp_path: Path) -> None:
+    """macOS has no CLOCK_BOOTTIME."""
+    without = ROOT / "tests" / "interpreter" / "no_boottime"
+    with StandIn() as upstream:
+        server = Totoro(
+            tmp_path, GHIBLI_API_BASE_URL=upstream.url, PYTHONPATH=f"{without}:{WITHOUT}"
+        )
+
+        assert server.get("/movies/").status_code == 200
+        assert server.terminate() == 0
