@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-# As in DESIGN.md: what the way to the client and its clock may add to an answer's age (seconds).
+# What the way to the client and its clock may add to an answer's age (seconds).
 TOLERANCE = 0.1
 PIECE = 256 * 1024
 # Between two attempts to connect to a server that refuses (seconds).

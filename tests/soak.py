@@ -40,7 +40,7 @@ from tests.servers import (
     wait_until,
 )
 
-# What DESIGN.md allows (seconds): a dead leader's lease, the first and the longest cool-down and how
+# What may pass (seconds): a dead leader's lease, the first and the longest cool-down and how
 # much they are spread, the silence that ends a flight, how long a Redis that failed is left alone.
 LEASE = 5.0
 COOL_DOWN, LONGEST_COOL_DOWN, SPREAD = 5.0, 30.0, 1.2

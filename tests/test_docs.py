@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from configurations.utils import uppercase_attributes
@@ -85,6 +86,22 @@ def test_a_link_to_a_file_leads_there(file: str) -> None:
     links = re.findall(r"\]\((?![a-z]+:|#)([^)#]+)", (ROOT / file).read_text())
 
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_code_cites_only_documents_that_are_here() -> None:
+    rooms = ("services", "movies", "totoro", "upstream", "tests")
+    files = [
+        ROOT / "pyproject.toml",
+        *(file for room in rooms for file in (ROOT / room).rglob("*.py")),
+    ]
+    cited = {
+        (file.name, name)
+        for file in files
+        for name in re.findall(r"\b[A-Z]+\.md\b|\b(?:DESIGN|FAULTS|BRIEF)\b", file.read_text())
+        if file != Path(__file__)
+    }
+
+    assert [(file, name) for file, name in cited if not (ROOT / name).exists()] == []
 
 
 def test_there_is_one_version() -> None:

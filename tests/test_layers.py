@@ -1,7 +1,10 @@
 """The rooms of the code: lines further down import only lines further up."""
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,17 @@ def test_a_package_of_one_purpose_is_imported_where_that_purpose_lies(package: s
     places = ONLY_IN[package]
     assert [user for user in users if not user.startswith(tuple(places))] == []
     assert [place for place in places if not any(user.startswith(place) for user in users)] == []
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["project"]["dependencies"], project["dependency-groups"]["dev"]
+    declared = {re.split(r"[^a-z0-9-]", name.lower())[0] for group in groups for name in group}
+    packages = packages_distributions()
+    modules = {name.partition(".")[0] for file in CODE for name in imports(file)}
+    used = {package for module in modules for package in packages.get(module, [])}
+
+    assert {package.lower().replace("_", "-") for package in used} - declared == set()
 
 
 def test_the_environment_is_read_in_one_place() -> None:
