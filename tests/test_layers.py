@@ -156,12 +156,16 @@ def test_the_environment_is_read_in_one_place() -> None:
     assert sorted(readers) == KNOW_THE_ENVIRONMENT
 
 
+# Whatever goes wrong in a refresh is a failed refresh, recorded and reported.
+MAY_CATCH_ALL = ["services/refresher.py"]
+
+
 @every_file
 def test_no_error_is_swallowed_without_knowing_which(file: Path) -> None:
     handlers = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ExceptHandler)]
 
     blind = [h.lineno for h in handlers if catches_all(h) and not hands_it_on(h)]
-    assert blind == []
+    assert bool(blind) is (file.as_posix() in MAY_CATCH_ALL)
 
 
 def catches_all(handler: ast.ExceptHandler) -> bool:

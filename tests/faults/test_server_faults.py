@@ -125,12 +125,12 @@ def test_answers_while_1200_connections_idle_and_1200_send_half_a_request(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sends", [b"", HALF_A_REQUEST, REQUEST], ids=["nothing", "half", "idle"])
-def test_closes_connections_without_a_request_after_5_seconds(server: Totoro, sends: bytes) -> None:
+def test_closes_connections_without_a_request_after_8_seconds(server: Totoro, sends: bytes) -> None:
     started = time.monotonic()
 
     reply(server, sends)
 
-    assert 4 < time.monotonic() - started < 10
+    assert 7 < time.monotonic() - started < 15
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_more_connections_than_files_wait_and_cost_nothing(
             time.sleep(2)  # what is measured is how busy it is meanwhile
             assert processor_seconds(worker) - before < 0.5
             assert len(os.listdir(f"/proc/{worker}/fd")) < 1024
-            assert seconds_for(server) < 20  # when the first 5 seconds are over
+            assert seconds_for(server) < 20  # when the first 8 seconds are over
         assert "TCP handshake failed" not in server.log.read_text()
     finally:
         end(server)
