@@ -13,12 +13,14 @@ later, when all have heard of it, so that nobody is given the old one again.
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services import catalogue, telemetry
+from services.background import CoalescedCalls
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.ghibli import Fetched
@@ -38,6 +40,11 @@ AGREEMENT = 0.5
 # lost Redis do not ask in step. The Ghibli API's own Retry-After may stretch one, within limits.
 COOL_DOWNS = (5.0, 10.0, 20.0, 30.0)
 COOL_DOWN_JITTER = 0.2
+# /readyz says of a part that has not answered by then that it is not well (seconds); Kubernetes gives
+# a probe one second.
+HEALTH_SECONDS = 0.3
+# The longest that a flight waits for the database, which may hang where no time-out of its own ends it.
+DATABASE_SECONDS = 1.5
 RETRY_AFTER_LIMITS = (1.0, LONGEST_COOL_DOWN)
 
 
@@ -156,6 +163,8 @@ class Freshness:
         # The answer that was last asked for, and whether anybody asked since the last failure: what
         # nobody asks for is not refreshed.
         self._wanted: Held | None = None
+        # What may hang, each in one thread at most.
+        self._calls = CoalescedCalls("parts")
         self._missed = False
         self._waiting = 0
 
@@ -233,20 +242,52 @@ class Freshness:
         raise MoviesUnavailable(reason, retry_after=retry_after)
 
     def health(self) -> Health:
-        """How the parts are, without asking the Ghibli API."""
+        """How the parts are, without asking the Ghibli API; within HEALTH_SECONDS whatever hangs."""
+        is_cache_well = self._calls.start("cache", self._store.is_well)
+        is_database_well = self._calls.start("database", self._is_database_well)
+        newest = self._calls.start("last", self._newest_shared)
+        parts: list[Future[Any]] = [is_cache_well, is_database_well, newest]
+        wait(parts, HEALTH_SECONDS)
+        shared = newest.result() if newest.done() else None
         now = self._clock.boot()
         live = self.live(now)
-        last = live or self._last_at(now) or self._kept(self._store.last())
+        last = live or self._last_at(now) or (self._as_held(shared) if shared else None)
         age = now - last.born if last else None
         usable = age is not None and age <= self._policy.stale_if_error
         return Health(
             # With nothing kept a first request would fly; only a failed flight proves it vain.
             ready=usable or self._trouble_at(now) is None,
-            cache=self._store.is_well(),
-            database=self._database.is_well(),
+            cache=is_cache_well.done() and is_cache_well.result(),
+            database=is_database_well.done() and is_database_well.result(),
             fresh=live is not None,
             age=age,
         )
+
+    def _is_database_well(self) -> bool:
+        try:
+            return self._database.is_well()
+        finally:
+            self._database.close()  # this thread's
+
+    def _newest_shared(self) -> Snapshot | None:
+        """The newest of Redis and, if that has none, of the database; None while this process has one."""
+        if self._last_at(self._clock.boot()):
+            return None
+        return self._store.last() or self._newest_row()
+
+    def _newest_row(self) -> Snapshot | None:
+        """The database's, unless it takes too long: no socket time-out covers a resolver."""
+        reading = self._calls.start("newest row", self._read_newest_row)
+        try:
+            return reading.result(DATABASE_SECONDS)
+        except TimeoutError:
+            return None
+
+    def _read_newest_row(self) -> Snapshot | None:
+        try:
+            return self._database.newest()
+        finally:
+            self._database.close()  # this thread's
 
     def _stale(self, reason: Reason, now: float) -> Answer | None:
         last = self._last_good(now)
@@ -430,12 +471,13 @@ class Freshness:
         telemetry.fence.set(stored.fence)
 
     def _kept(self, shared: Snapshot | None) -> Held | None:
+        newest = shared or (None if self._last_at(self._clock.boot()) else self._newest_row())
+        return self._as_held(newest) if newest else None
+
+    def _as_held(self, snapshot: Snapshot) -> Held:
         now, wall = self._clock.both()
-        newest = shared or (None if self._last_at(now) else self._database.newest())
-        if not newest:
-            return None
-        born = now - max((wall - newest.timestamp).total_seconds(), 0.0)
-        return Held(newest, 0, born, born, born + self._policy.life)
+        born = now - max((wall - snapshot.timestamp).total_seconds(), 0.0)
+        return Held(snapshot, 0, born, born, born + self._policy.life)
 
     def _is_cooling(self, now: float) -> bool:
         trouble = self._trouble_at(now)

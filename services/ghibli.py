@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError, SSLError
 from urllib3.util.connection import create_connection
 
+from services.background import Resolver, start
 from services.catalogue import FILM_FIELDS, PAGE, PERSON_FIELDS
 from services.exceptions import Reason, UpstreamError
 
@@ -96,7 +97,7 @@ class GhibliClient:
         self._session = session or make_session()
         self._now = now
         self._deadline = deadline
-        self._resolver = _Resolver()
+        self._resolver = Resolver("ghibli")
         self._flight: Flight | None = None
         self._urls = {
             "films": f"{base_url}films?fields={','.join(film_fields)}&limit={PAGE}",
@@ -113,7 +114,7 @@ class GhibliClient:
         """
         timestamp = self._now()
         self._flight = flight = Flight(self._resolver)
-        futures = [_started(self._get, name, flight) for name in ("films", "people")]
+        futures = [start(self._get, name, flight, name="ghibli") for name in ("films", "people")]
         done, late = wait(futures, self._deadline, return_when=FIRST_EXCEPTION)
         flight.cut()
         for future in futures:
@@ -173,58 +174,11 @@ def _too_slow() -> UpstreamError:
     return UpstreamError(Reason.DEADLINE, "the flight took too long and was cut off")
 
 
-def _started(function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
-    """The outcome of a call in a thread of its own.
-
-    A daemon, unlike an executor's threads: nobody has to wait for one that is stuck, not even the
-    end of the process.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 (raised again in whoever wants the result)
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="ghibli", daemon=True).start()
-    return future
-
-
-class _Resolver:
-    """The system's resolver, with an end to the waiting.
-
-    Its calls cannot be interrupted. Who asks for a name that is still being looked up joins that
-    look-up, so one that is stuck holds one thread, however many flights come to wait for it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lookups: dict[tuple[str, int], Future[list[Any]]] = {}
-
-    def addresses(self, host: str, port: int) -> list[str]:
-        try:
-            found = self._lookup(host, port).result(RESOLVE_TIMEOUT)
-        except TimeoutError as error:
-            raise UpstreamError(Reason.DNS, "the resolver does not answer") from error
-        except (OSError, UnicodeError) as error:
-            raise UpstreamError(Reason.DNS, "its name does not resolve", retriable=True) from error
-        return list(dict.fromkeys(address[0] for *_, address in found))
-
-    def _lookup(self, host: str, port: int) -> Future[list[Any]]:
-        with self._lock:
-            lookup = self._lookups.get((host, port))
-            if lookup is None or lookup.done():
-                lookup = _started(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-                self._lookups[host, port] = lookup
-            return lookup
-
-
 @dataclass
 class Flight:
     """What the two requests of one fetch share: one retry, and an end that comes to both."""
 
-    resolver: _Resolver
+    resolver: Resolver
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     over: threading.Event = field(default_factory=threading.Event)
@@ -269,7 +223,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         failed: OSError | None = None
-        for address in _current.flight.resolver.addresses(self.host, self.port):
+        for address in self._addresses():
             try:
                 return create_connection(
                     (address, self.port), self.timeout, socket_options=self.socket_options
@@ -281,6 +235,15 @@ class _Connection(HTTPConnection):
         else:
             reason, detail = Reason.REFUSED, "cannot be reached"
         raise UpstreamError(reason, detail, retriable=True) from failed
+
+    def _addresses(self) -> list[str]:
+        try:
+            resolver: Resolver = _current.flight.resolver
+            return resolver.addresses(self.host, self.port, RESOLVE_TIMEOUT)
+        except TimeoutError as error:
+            raise UpstreamError(Reason.DNS, "the resolver does not answer") from error
+        except (OSError, UnicodeError) as error:
+            raise UpstreamError(Reason.DNS, "its name does not resolve", retriable=True) from error
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.models import QuerySet
 
 from services import telemetry
@@ -30,6 +30,18 @@ CLOCK_SKEW_TOLERANCE = 5.0
 # After a failure the database is left alone for this long (seconds), so that a flight, which may read
 # and write, costs one attempt.
 PAUSE = 1.0
+# Newest rows that may be damaged before the database counts as one without any.
+MOST_DAMAGED = 1000
+# What a row raises that somebody else wrote, or that a disk has damaged. SQLite keeps any type in any
+# column.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    msgspec.MsgspecError,
+)
 
 T = TypeVar("T")
 
@@ -128,21 +140,21 @@ class DatabaseStore:
         self._tried("write", lambda: self._keep(snapshot))
 
     def keep_oldest(self, snapshot: Snapshot) -> bool:
-        """Keep it unless there is anything already; says which. Raises DatabaseError."""
+        """Keep it unless there is anything already; says which. Raises django.db.Error."""
         if self._rows().exists():
             return False
         self._insert(snapshot)
         return True
 
     def prune(self, keep: int) -> int:
-        """Delete all but the newest `keep` rows; gives how many. Raises DatabaseError."""
+        """Delete all but the newest `keep` rows; gives how many. Raises django.db.Error."""
         too_old = list(self._rows().values_list("pk", flat=True)[keep:])
         return self._rows().filter(pk__in=too_old).delete()[0] if too_old else 0
 
     def is_well(self) -> bool:
         try:
             self._rows().exists()
-        except DatabaseError:
+        except Error:
             return False
         return True
 
@@ -151,24 +163,46 @@ class DatabaseStore:
         connections[self._using].close()
 
     def _newest(self) -> Snapshot | None:
-        for row in self._rows()[:3]:
-            try:
-                return _kept(row)
-            except (ValueError, msgspec.MsgspecError) as error:
-                log.warning("database_row_refused", row=row.pk, error=str(error))
-                telemetry.database_troubles.labels("refused").inc()
-        return None
+        row, _ = self._newest_readable()
+        return row[1] if row else None
 
     def _keep(self, snapshot: Snapshot) -> None:
-        newest = self._rows().first()
-        if newest and newest.timestamp >= snapshot.timestamp:
+        row, damaged = self._newest_readable()
+        if damaged:
+            self._rows().filter(pk__in=damaged).delete()
+        if row and row[1].timestamp >= snapshot.timestamp:
             return
-        # The body too: a damaged row must not live on.
-        if newest and (newest.digest, newest.body.encode()) == (snapshot.digest, snapshot.body):
-            self._rows().filter(pk=newest.pk).update(timestamp=snapshot.timestamp)
+        if row and row[1].digest == snapshot.digest:
+            self._rows().filter(pk=row[0]).update(timestamp=snapshot.timestamp)
         else:
             self._insert(snapshot)
             self.prune(self._history)
+
+    def _newest_readable(self) -> tuple[tuple[int, Snapshot] | None, list[int]]:
+        """The newest row that can be read, with its key, and the keys of damaged ones before it."""
+        damaged: list[int] = []
+        for key in self._rows().values_list("pk", flat=True)[: MOST_DAMAGED + 1]:
+            try:
+                return (key, self._read(key)), damaged
+            except BadEnvelope as error:
+                log.warning("database_row_invalid", row=key, error=str(error))
+                telemetry.database_troubles.labels("refused").inc()
+                damaged.append(key)
+        return None, damaged
+
+    def _read(self, key: int) -> Snapshot:
+        """One row, so that one which the database's own library cannot read hides no other."""
+        try:
+            snapshot = _kept(self._rows().get(pk=key))
+        except Error as error:
+            if not connections[self._using].is_usable():
+                raise
+            raise BadEnvelope(type(error).__name__) from error
+        except UNREADABLE as error:
+            raise BadEnvelope(str(error)) from error
+        if is_from_the_future(snapshot.timestamp, self._clock.wall()):
+            raise BadEnvelope("dated ahead of the clock")
+        return snapshot
 
     def _rows(self) -> QuerySet[KeptSnapshot]:
         return KeptSnapshot.objects.using(self._using)
@@ -183,7 +217,7 @@ class DatabaseStore:
             return None
         try:
             return attempt()
-        except DatabaseError as error:
+        except Error as error:
             self._paused_until = self._clock.boot() + PAUSE
             log.warning("database_failed", action=action, error=type(error).__name__)
             telemetry.database_troubles.labels(action).inc()

@@ -22,6 +22,8 @@ SERVICES = [
     "exceptions",
     "clock",
     "telemetry",
+    "background",
+    "redis_connection",
     "bundled",
     "catalogue",
     "defects",
@@ -49,7 +51,7 @@ FORBIDDEN = {
 
 ONLY_IN = {
     "requests": ["services/ghibli.py"],
-    "redis": ["services/redis_store.py"],
+    "redis": ["services/redis_store.py", "services/redis_connection.py"],
     "django_redis": ["services/redis_store.py"],
     "django.core.cache": [],
     "django.db": ["services/snapshots.py", "services/models.py", "services/migrations/", "services/management/"],

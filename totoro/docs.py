@@ -57,9 +57,12 @@ class DocumentGenerator(OpenAPISchemaGenerator):  # type: ignore[misc]  # no typ
 
 
 # Without a URL the document names no host and no scheme, so it is right behind any proxy.
-class SchemaView(  # type: ignore[misc]  # no types
-    get_schema_view(INFO, url="", public=True, generator_class=DocumentGenerator)
-):
+GeneratedSchemaView: Any = get_schema_view(
+    INFO, url="", public=True, generator_class=DocumentGenerator
+)
+
+
+class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
 

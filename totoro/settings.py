@@ -92,6 +92,7 @@ def redis_cache(url: str, *, patience: float) -> dict[str, Any]:
             # django-redis' own default is pickle.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
             # One command of a hung Redis costs a request at most the sum of the two.
+            "CONNECTION_POOL_CLASS": "services.redis_connection.BoundedConnectionPool",
             "SOCKET_CONNECT_TIMEOUT": 0.1,
             "SOCKET_TIMEOUT": patience,
             # No greetings beyond AUTH: each would cost a slow Redis a round trip more.

@@ -66,7 +66,8 @@ def without_database(environment: dict[str, str]) -> dict[str, str]:
     return {**environment, "DATABASE_URL": url}
 
 
-@pytest.mark.django_db
+# The database is read in a thread of its own, which a transaction around the test would not see.
+@pytest.mark.django_db(transaction=True)
 class TestRefreshMovies:
     def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: StandIn) -> None:
         said = run("refresh_movies").splitlines()

@@ -34,6 +34,9 @@ class Database(DatabaseStore):
     def is_well(self) -> bool:
         return True
 
+    def close(self) -> None:
+        """There is no connection."""
+
 
 class Worker:
     """A worker on a given clock and store, with its thread's steps to be taken by hand."""

@@ -1,0 +1,109 @@
+"""Rows of the database that somebody else wrote, or that a disk has damaged: skipped and replaced."""
+
+import sqlite3
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from services.models import KeptSnapshot
+from services.snapshots import DatabaseStore
+from tests.servers import Totoro, end, wait_until
+from tests.services.fakes import make_snapshot
+from upstream import StandIn
+
+TABLE = "services_keptsnapshot"
+# What a row is changed to: SQLite keeps any type in any column.
+SQLITE = {
+    "a word for a date": "timestamp = 'zzz'",
+    "a number for a date": "timestamp = 123",
+    "bytes for a date": "timestamp = X'FFFE'",
+    "a date in the far future": "timestamp = '9999-12-31 23:59:59'",
+    "a date in the near future": "timestamp = datetime('now', '+1 hour')",
+    "a date that is none": "timestamp = '2026-13-45 99:00:00'",
+    "bytes for text": "body = X'FF00'",
+    "text that is not UTF-8": "body = CAST(X'FFFE' AS TEXT)",
+    "a digest that is not UTF-8": "digest = CAST(X'FFFE' AS TEXT)",
+    "a number for text": "body = 42",
+    "a number for a digest": "digest = 42",
+    "another digest": "digest = 'acorn'",
+    "half of the text": "body = substr(body, 1, length(body) / 2)",
+    "no text": "body = ''",
+}
+POSTGRES = {
+    "no end of time": "timestamp = 'infinity'",
+    "beyond Python's dates": "timestamp = '20000-01-01'",
+    "a date in the far future": "timestamp = '4000-01-01'",
+    "a date in the near future": "timestamp = now() + interval '1 hour'",
+    "another digest": "digest = 'acorn'",
+    "half of the text": "body = left(body, length(body) / 2)",
+    "no text": "body = ''",
+}
+CASES = [("default", what, change) for what, change in SQLITE.items()]
+CASES += [("postgres", what, change) for what, change in POSTGRES.items()]
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+@pytest.mark.parametrize(("using", "what", "change"), CASES)
+def test_a_damaged_row_hides_no_good_one_and_is_replaced(
+    using: str, what: str, change: str
+) -> None:
+    store = DatabaseStore(using=using)
+    good = make_snapshot(NOW - timedelta(minutes=3), "Good")
+    store.keep(good)
+    for minutes in (2, 1.5, 1.2, 1.1):
+        store.keep(make_snapshot(NOW - timedelta(minutes=minutes), f"Damaged {minutes}"))
+    [*damaged, kept] = KeptSnapshot.objects.using(using).values_list("pk", flat=True)
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"UPDATE {TABLE} SET {change} WHERE id <> {kept}")
+
+    assert store.newest() == good
+
+    newer = make_snapshot(NOW - timedelta(minutes=1), "Newer")
+    store.keep(newer)
+    assert store.newest() == newer
+    left = set(KeptSnapshot.objects.using(using).values_list("pk", flat=True))
+    if not change.startswith("timestamp"):  # a date may have put it behind the good one
+        assert not left & set(damaged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["a word for a date", "text that is not UTF-8", "another digest"])
+def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
+    what: str, tmp_path: Path
+) -> None:
+    with StandIn() as upstream, ExitStack() as stack:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
+        stack.callback(end, server)
+        good = server.get("/movies/").json()
+        wait_until(lambda: _rows(tmp_path) == 1, what="the snapshot is in the database")
+        server.terminate()
+        with closing(sqlite3.connect(tmp_path / "totoro.sqlite3")) as database:
+            newest = "datetime('now', '+1 second')"
+            copied = f"SELECT {newest}, digest, body FROM {TABLE}"
+            database.execute(f"INSERT INTO {TABLE} (timestamp, digest, body) {copied}")
+            database.execute(f"UPDATE {TABLE} SET {SQLITE[what]} WHERE id = 2")
+            database.commit()
+        upstream.switches.set({"status": 500})
+        server.start()
+
+        assert server.get("/readyz").status_code == 200
+        response = server.get("/movies/")
+        assert response.status_code == 200
+        assert response.json() == good
+        assert "Traceback" not in server.log.read_text()
+
+        upstream.switches.set({"status": None})
+        server.terminate()
+        server.start()
+        fresh = server.get("/movies/").json()
+        assert fresh["timestamp"] > good["timestamp"]
+
+
+def _rows(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "totoro.sqlite3")) as database:
+        count: int = database.execute(f"SELECT COUNT(*) FROM {TABLE}").fetchone()[0]
+    return count
