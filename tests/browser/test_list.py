@@ -302,6 +302,37 @@ def test_a_picture_that_comes_covers_its_placeholder(visit: Visit) -> None:
     assert page.locator(".poster img").bounding_box() == page.locator(".poster").bounding_box()
 
 
+# On paper
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_movies_print_on_four_sheets_with_their_people(visit: Visit, scheme: str) -> None:
+    page = visit("/movies/", color_scheme=scheme)
+
+    sheets = re.findall(rb"/Type /Page\b", page.pdf(format="A4"))
+    page.emulate_media(media="print")
+
+    assert 1 <= len(sheets) <= 4
+    printed = page.locator("#movies").inner_text()
+    for film in FACTS.films:
+        for name in ("title", "director", "release_date"):
+            assert film[name] in printed
+    for person in FACTS.people:
+        assert person["name"] in printed
+    names = page.locator(".people b")
+    assert all(name.is_visible() for name in names.all())
+    assert page.locator("body").evaluate("(each) => getComputedStyle(each).color") == "rgb(0, 0, 0)"
+
+
+@pytest.mark.parametrize("query", ["", "?director=miyazaki", "?limit=5&offset=5"])
+def test_what_is_for_the_screen_only_is_not_printed(visit: Visit, query: str) -> None:
+    page = visit(f"/movies/{query}")
+    page.emulate_media(media="print")
+
+    shown = page.locator("header, form, footer, button, .filters, img, svg, nav")
+    assert [each.evaluate("(e) => e.outerHTML") for each in shown.all() if each.is_visible()] == []
+
+
 # While the data changes
 
 
