@@ -12,13 +12,14 @@ import pytest
 import requests
 import sentry_sdk
 
-from tests.servers import Totoro, free_port, wait_until
+from tests.servers import ROOT, WITHOUT, Totoro, free_port, wait_until
 from tests.totoro.broken import LOCAL, SECRET
 from totoro.settings import VERSION
 from upstream import StandIn
 from upstream.listener import Listener
 
 BUG = "/django/bug/"
+BUG_IN_REFRESH = ROOT / "tests" / "interpreter" / "bug_in_refresh"
 
 
 class Sentry(Listener):
@@ -98,6 +99,25 @@ def test_a_bug_is_reported(sentry: Sentry, reporting: Totoro) -> None:
     assert event["transaction"] == "/drf/{name}/"
     assert event["release"] == f"totoro@{VERSION}"
     assert event["environment"] == "tests"
+
+
+def test_a_bug_in_a_refresh_is_reported_and_requests_are_answered(
+    sentry: Sentry, tmp_path: Path
+) -> None:
+    server = Totoro(
+        tmp_path,
+        PYTHONPATH=f"{BUG_IN_REFRESH}:{WITHOUT}",
+        SENTRY_DSN=sentry.dsn,
+    )
+    try:
+        response = server.get("/movies/")
+        assert response.status_code == 503
+        assert response.json()["type"] == "/problems/upstream-internal/"
+        (error,) = the_event(sentry)["exception"]["values"]
+        assert (error["type"], error["value"]) == ("TypeError", "a bug in a refresh")
+        assert server.get("/movies/").elapsed.total_seconds() < 2
+    finally:
+        server.terminate()
 
 
 def test_of_the_request_only_method_and_path_are_reported(
