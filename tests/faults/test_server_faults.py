@@ -143,7 +143,7 @@ def test_stops_in_time_while_half_a_request_is_waited_for(
         started = time.monotonic()
 
         assert server.terminate() == 0
-    assert time.monotonic() - started < 10  # then Docker kills it
+    assert time.monotonic() - started < 18  # docker-compose.yml kills it after 35
 
 
 def test_a_client_that_closes_its_sending_side_gets_no_reply(server: Totoro) -> None:
@@ -188,7 +188,7 @@ def test_does_not_start_with_too_few_open_files() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @needs_proc
 def test_more_connections_than_files_wait_and_cost_nothing(
     tmp_path: Path, upstream_url: str
@@ -202,7 +202,7 @@ def test_more_connections_than_files_wait_and_cost_nothing(
             time.sleep(2)  # what is measured is how busy it is meanwhile
             assert processor_seconds(worker) - before < 0.5
             assert len(os.listdir(f"/proc/{worker}/fd")) < 1024
-            assert seconds_for(server) < 20  # when the first 8 seconds are over
+            assert seconds_for(server) < 40  # in turns of 12 seconds
         assert "TCP handshake failed" not in server.log.read_text()
     finally:
         end(server)

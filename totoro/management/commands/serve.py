@@ -27,11 +27,11 @@ ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
 APPLICATION = "totoro.wsgi.application"
 
 # How long a connection may take to send the headers of a request, and how long it may stay idle
-# between two: hyper, granian's HTTP library, has one timer for both. Connections with half a request
-# keep a worker from stopping for so long, and Docker kills it after 10 seconds. A worker that was
-# stalled for longer resets connections without reading the requests that came meanwhile, so it is more
-# than the 5.5 seconds after which another worker takes the lease of a stalled one.
-HEADER_TIMEOUT_SECONDS = 8
+# between two: hyper, granian's HTTP library, has one timer for both. A worker that was stalled for
+# longer resets connections without reading the requests that came meanwhile, so it outlasts a stall of
+# 10 seconds. Connections with half a request keep a worker from stopping for so long; docker-compose.yml
+# grants it 35 seconds.
+HEADER_TIMEOUT_SECONDS = 12
 # Of one request, address included. Longer than any address that Totoro answers with its own 414.
 HEADERS_BYTES = 128 * 1024
 # Per process, idle ones included. More than this wait in the kernel until others are closed.
