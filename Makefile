@@ -78,9 +78,11 @@ create-env-vars-from-template: ## Copy .env and .poetry.env from their templates
 	@sh scripts/create-env-vars.sh
 
 docker-totoro-server: .env ## Serve on 8000 with Redis and PostgreSQL, in containers
+	@sh scripts/check-env-vars.sh
 	$(COMPOSE) up --build
 
 docker-detached-totoro-server: .env ## The same in the background, until it is healthy
+	@sh scripts/check-env-vars.sh
 	$(COMPOSE) up --build --detach --wait || { $(COMPOSE) logs --tail 20 migrate web; exit 1; }
 
 docker-totoro-server-down: .env ## Stop the containers; the database stays

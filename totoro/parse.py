@@ -5,7 +5,8 @@ ValueError with what is allowed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
@@ -35,6 +36,10 @@ NEAR_NETWORKS = [
 # http://2852039166/ is an address in decimal.
 NEAR_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 HOST_NAME = re.compile(r"[a-z0-9_.-]+")
+
+UNENCODED = (
+    "must be a URL whose password has #, @, /, ? and % percent-encoded: %23, %40, %2F, %3F, %25"
+)
 
 # As browsers send it: no path, no user.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -147,7 +152,7 @@ def _url(text: str, *schemes: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise ValueError("must be a URL, with special characters percent-encoded") from None
+        raise ValueError(UNENCODED) from None
     if parts.scheme not in schemes:
         raise ValueError(
             f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
@@ -169,10 +174,22 @@ def _is_near(host: str) -> bool:
     return bool(NEAR_NAME.fullmatch(host))
 
 
+def _url_with_credentials(text: str, *schemes: str) -> SplitResult:
+    """The same for a URL that may hold a password, of which `#`, `@`, `/`, `?` and `%` are
+    percent-encoded: as they are they would end it, and the rest be taken for something else."""
+    parts = _url(text, *schemes)
+    beyond = f"{parts.path}?{parts.query}"
+    if parts.fragment or "#" in text or "@" in beyond or parts.netloc.count("@") > 1:
+        raise ValueError(UNENCODED)
+    if re.search("%(?![0-9A-Fa-f]{2})", parts.netloc):
+        raise ValueError(UNENCODED)
+    return parts
+
+
 def redis_url(text: str) -> str:
     if not text:
         return text
-    parts = _url(text, "redis", "rediss", "unix")
+    parts = _url_with_credentials(text, "redis", "rediss", "unix")
     # redis-py takes a database that is no number for 0.
     if not (parts.path if parts.scheme == "unix" else re.fullmatch("(/[0-9]*)?", parts.path)):
         raise ValueError("must be empty or a URL like redis://host:6379/0")
@@ -182,7 +199,7 @@ def redis_url(text: str) -> str:
 def database_url(text: str) -> str:
     if not text:
         return text
-    parts = _url(text, "sqlite", "postgres", "postgresql")
+    parts = _url_with_credentials(text, "sqlite", "postgres", "postgresql")
     if not re.fullmatch("/+[^/].*", parts.path):
         raise ValueError("must name a database, like postgresql://user:password@host:5432/name")
     try:
@@ -190,6 +207,13 @@ def database_url(text: str) -> str:
     except ValueError:
         raise ValueError("must be a URL of a database, with valid options") from None
     return text
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Names that nobody reads and that look like a known one, with that one."""
+    unknown = [name for name in names if name not in known]
+    close = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
+    return {name: found[0] for name, found in close.items() if found}
 
 
 def sentry_dsn(text: str) -> str:

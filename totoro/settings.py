@@ -7,10 +7,13 @@ when the process starts: a bad value stops it with a message that names the vari
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dj_database_url
+import structlog
 from configurations import Configuration
 from configurations.utils import uppercase_attributes
 from configurations.values import Value
@@ -21,9 +24,18 @@ from totoro import parse
 from totoro.logs import configure_logging
 from totoro.reporting import start_sentry
 
+log = structlog.get_logger(__name__)
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
+# Read elsewhere: by docker-compose.yml, by Django, by prometheus_client.
+OTHER_NAMES = {
+    "DJANGO_CONFIGURATION",
+    "DJANGO_SETTINGS_MODULE",
+    "POSTGRES_PASSWORD",
+    "PROMETHEUS_MULTIPROC_DIR",
+}
 # The default of a variable that must be set: unset is as wrong as empty.
 REQUIRED = object()
 
@@ -69,6 +81,13 @@ def env(
 ) -> Any:
     """A setting from the environment variable of the same name (or `name`), read through `to`."""
     return Variable(default, to, name=name, secret=secret)
+
+
+def warn_of_misspelt_names() -> None:
+    values = uppercase_attributes(Base).values()  # of the one that is set up, only values are left
+    known = {value.variable for value in values if isinstance(value, Variable)} | OTHER_NAMES
+    for name, meant in parse.misspelt(os.environ, known).items():
+        log.warning("environment_variable_unknown", variable=name, meant=meant)
 
 
 def database(url: str) -> dict[str, Any]:
@@ -273,6 +292,8 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         super().post_setup()
         configure_logging(cls.LOG_LEVEL, pretty=cls.LOGS_PRETTY)
         start_sentry(cls.SENTRY_DSN, environment=cls.SENTRY_ENVIRONMENT, release=VERSION)
+        if parent_process() is None:  # the server says it for its workers
+            warn_of_misspelt_names()
 
 
 class Production(Base):
@@ -329,3 +350,8 @@ CONFIGURATIONS = ("Dev", "Test", "Production")
 if os.environ["DJANGO_CONFIGURATION"] not in CONFIGURATIONS:
     chosen = os.environ["DJANGO_CONFIGURATION"]
     stop(f"DJANGO_CONFIGURATION = {chosen!r}: must be one of {', '.join(CONFIGURATIONS)}")
+if os.environ["DJANGO_CONFIGURATION"] == "Dev" and find_spec("django_extensions") is None:
+    stop(
+        "DJANGO_CONFIGURATION = 'Dev': needs the development packages, which are not installed here;"
+        " use Production"
+    )

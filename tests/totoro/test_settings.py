@@ -1,9 +1,13 @@
 """Every variable: what it takes, and that a bad value stops the process with one line."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from configurations.utils import uppercase_attributes
@@ -347,6 +351,69 @@ def test_an_unknown_configuration_stops_the_start_with_one_line(name: str) -> No
     stopped = start("check", DJANGO_CONFIGURATION=name)
 
     assert_stopped(stopped, f"totoro: DJANGO_CONFIGURATION = {name!r}: must be one of Dev, ")
+
+
+@pytest.mark.parametrize(
+    "password", ["pa#ss", "12#ss", "pa@ss", "pa/ss", "12/s@s", "pa?ss", "12?ss", "pa%ss", "#", "%"]
+)
+@pytest.mark.parametrize(
+    "url",
+    ["DATABASE_URL=postgresql://totoro:{}@db:5432/totoro", "REDIS_URL=redis://u:{}@cache:6379/0"],
+)
+def test_a_password_that_is_not_encoded_stops_the_start_and_is_not_shown(
+    url: str, password: str
+) -> None:
+    name, _, value = url.format(password).partition("=")
+    stopped = start("check", **{name: value})
+
+    assert_stopped(stopped, f"totoro: {name} = (not shown): must be a URL whose password has #, @")
+    assert (
+        start("check", **{name: url.partition("=")[2].format(quote(password, safe=""))}).returncode
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("THROTLE_RATE", "THROTTLE_RATE"),
+        ("ALLOWED_HOST", "ALLOWED_HOSTS"),
+        ("SENTRY_DNS", "SENTRY_DSN"),
+        ("DJANGO_CONFIGURATON", "DJANGO_CONFIGURATION"),
+    ],
+)
+def test_a_misspelt_name_is_warned_of_once(name: str, meant: str) -> None:
+    process = start("check", **{name: "1"})
+
+    assert process.returncode == 0
+    [line] = [json.loads(line) for line in process.stderr.splitlines() if "unknown" in line]
+    assert line["event"] == "environment_variable_unknown"
+    assert (line["variable"], line["meant"]) == (name, meant)
+
+
+def test_names_of_others_are_not_warned_of() -> None:
+    others = ["PATH", "HOME", "LANG", "HOSTNAME", "REDIS_PORT", "POSTGRES_USER", "PGPORT", "TERM"]
+
+    assert "unknown" not in start("check", **dict.fromkeys(others, os.environ["PATH"])).stderr
+
+
+def test_names_in_the_env_file_that_nothing_reads_are_warned_of(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copy(ROOT / ".env.template", tmp_path)
+    template = (tmp_path / ".env.template").read_text()
+    (tmp_path / ".env").write_text(template + "THROTLE_RATE=5/min\n# A_COMMENT=1\nFOO=bar\n")
+
+    script = ["sh", str(tmp_path / "scripts" / "check-env-vars.sh")]
+    told = subprocess.run(script, check=True, capture_output=True, text=True).stderr.splitlines()
+    assert [line.split()[3].rstrip(",") for line in told] == ["THROTLE_RATE", "FOO"]
+
+
+def test_dev_without_its_packages_stops_the_start_with_one_line() -> None:
+    without = ROOT / "tests" / "interpreter" / "production_packages"
+    environment = {**PRODUCTION, "DJANGO_CONFIGURATION": "Dev", "PYTHONPATH": str(without)}
+
+    stopped = manage("check", environment=environment, check=False)
+    assert_stopped(stopped, "totoro: DJANGO_CONFIGURATION = 'Dev': needs the development packages")
 
 
 @pytest.mark.parametrize(
