@@ -158,6 +158,8 @@ class Freshness:
         self._last: Held | None = None
         self._trouble: Trouble | None = None
         self._failures = 0
+        # The first of the failures in a row (boot clock), as far as this process has heard of it.
+        self.failing_since: float | None = None
         self._newest = 0
         self._shrinkage = Shrinkage()
         # The answer that was last asked for, and whether anybody asked since the last failure: what
@@ -388,6 +390,7 @@ class Freshness:
             if kept and (not last or kept.snapshot.timestamp > last.snapshot.timestamp):
                 self._held = tuple(held for held in self._held if held.end > now)
                 self._last = kept
+                telemetry.snapshot_timestamp.set(kept.snapshot.timestamp.timestamp())
 
     def land(self, lease: Lease, fetched: Fetched, took_off: float) -> Snapshot | None:
         """Publish what a flight brought, after `recall`; None if another answer was there first.
@@ -443,6 +446,8 @@ class Freshness:
         with self.changed:
             self._trouble, self._missed = Trouble(reason, until), False
             self._failures += 1
+            if self.failing_since is None:
+                self.failing_since = self._clock.boot()
             self.changed.notify_all()
 
     def _adopt(self, stored: Stored, now: float, wall: datetime, took: float = 0.0) -> None:
@@ -464,7 +469,7 @@ class Freshness:
         born = now + left - self._policy.life
         self._last = self._last_at(now)
         self._held = (*living, Held(snapshot, stored.fence, born, start, now + left))
-        self._missed = False
+        self._missed, self.failing_since = False, None
         if trouble := self._trouble:
             self._trouble = trouble._replace(over=min(trouble.over, start))
         telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())

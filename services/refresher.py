@@ -128,7 +128,7 @@ class Refresher:
         return min(self._share_at - now, due) if due is not None else self._share_at - now
 
     def _fly(self, lease: Lease) -> None:
-        took_off = self._clock.boot()
+        took_off, failing_since = self._clock.boot(), self.freshness.failing_since
         try:
             with kept(lease, self._store), at_the_same_time(partial(self._recall, lease)):
                 took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
@@ -145,6 +145,9 @@ class Refresher:
         telemetry.flights.labels(outcome, "").inc()
         telemetry.flight_seconds.labels(outcome).observe(seconds)
         log.info(f"flight_{outcome}", fence=lease.fence, seconds=round(seconds, 3))
+        if snapshot and failing_since is not None:
+            outage = self._clock.boot() - failing_since
+            log.info("outage_over", failures=lease.failures, seconds=round(outage, 3))
         if snapshot:
             self._database.keep(snapshot)
         self._database.close()

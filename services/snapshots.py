@@ -219,7 +219,10 @@ class DatabaseStore:
             return attempt()
         except Error as error:
             self._paused_until = self._clock.boot() + PAUSE
-            log.warning("database_failed", action=action, error=type(error).__name__)
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            log.warning(
+                "database_failed", action=action, error=type(error).__name__, sqlstate=sqlstate
+            )
             telemetry.database_troubles.labels(action).inc()
             return None
 

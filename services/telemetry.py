@@ -35,3 +35,8 @@ for _outcome in ("landed", "late"):
     flights.labels(_outcome, "")
 for _reason in Reason:
     flights.labels("failed", _reason)
+_COMMANDS = "view last acquire renew release publish fail restore restore_last lease_quota"
+for _command in _COMMANDS.split():
+    redis_troubles.labels(_command)
+for _action in ("read", "write", "refused"):
+    database_troubles.labels(_action)

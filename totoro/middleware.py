@@ -1,3 +1,4 @@
+import logging
 import math
 import re
 import time
@@ -15,6 +16,7 @@ from django.middleware.common import CommonMiddleware
 
 from services.clock import Clock
 from totoro.errors import render
+from totoro.metrics import responses
 from totoro.problems import HOST_NOT_ALLOWED, URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
@@ -35,7 +37,11 @@ LONGEST_HOST = 253
 
 
 class RequestIDMiddleware:
-    """Gives each request an id, on the response and in every log line; logs the request if asked."""
+    """Gives each request an id, on the response and in every log line; counts and logs responses.
+
+    What failed on our side is logged always, so that a client's `request_id` finds it; all requests
+    with ACCESS_LOG.
+    """
 
     def __init__(self, get_response: Handler) -> None:
         self._get_response = get_response
@@ -48,8 +54,12 @@ class RequestIDMiddleware:
             started = time.perf_counter()
             response = self._get_response(request)
             response["X-Request-ID"] = request_id
-            if settings.ACCESS_LOG:
-                log.info(
+            responses.labels(response.status_code).inc()
+            failed = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if failed or settings.ACCESS_LOG:
+                # Not an error: that would be one more event in Sentry, which has had a bug's own.
+                log.log(
+                    logging.WARNING if failed else logging.INFO,
                     "request",
                     method=request.method,
                     path=request.path,

@@ -84,6 +84,9 @@ class Database(DatabaseStore):
     def newest(self) -> Snapshot | None:
         return self.kept
 
+    def close(self) -> None:
+        """There is no connection."""
+
 
 class Worker:
     def __init__(

@@ -109,6 +109,7 @@ def test_the_access_log_tells_what_was_asked_and_not_by_whom(broken_server: Toto
     assert request.pop("timestamp")
     assert request.pop("request_id")
     assert 0 < request.pop("seconds") < 10
+    assert request.pop("pid") > 0
     assert request == {
         "event": "request",
         "level": "info",
@@ -133,6 +134,27 @@ def test_without_the_access_log_a_request_leaves_nothing(tmp_path: Path) -> None
     server.terminate()
 
     assert [line for line in lines(server) if not line["logger"].startswith("_granian")] == []
+
+
+def test_without_the_access_log_what_failed_is_found_by_its_request_id(tmp_path: Path) -> None:
+    server = Totoro(tmp_path, DJANGO_SETTINGS_MODULE="tests.totoro.broken_settings")
+    try:
+        for path, status in (
+            ("/drf/bug/", 500),
+            ("/drf/unavailable/", 503),
+            ("/drf/parameter/", 400),
+        ):
+            headers = {"X-Request-ID": f"for-{status}"}
+            assert server.get(f"{path}?personal=query", headers=headers).status_code == status
+        requests = server.events("request")
+        assert [(line["status"], line["request_id"]) for line in requests] == [
+            (500, "for-500"),
+            (503, "for-503"),
+        ]
+        assert {line["level"] for line in requests} == {"warning"}
+        assert "personal" not in server.log.read_text()
+    finally:
+        server.terminate()
 
 
 def test_the_log_level_holds_for_granian_too(tmp_path: Path) -> None:

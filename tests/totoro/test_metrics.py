@@ -3,7 +3,11 @@
 import os
 import re
 import signal
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services import telemetry
 from services.exceptions import Reason
-from tests.servers import ROOT, Totoro, Valkey, free_port, proc, wait_until
+from tests.servers import ROOT, Postgres, Totoro, Valkey, free_port, proc, wait_until
+from totoro import metrics
 from totoro.management.commands.serve import IN_MEMORY
 from upstream import StandIn
 
+# As which Docker's proxy shows whoever comes through it.
+BEHIND_DOCKER = ["172.17.0.1", "fd00::1", "::ffff:172.17.0.1"]
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -114,7 +121,8 @@ def test_what_a_worker_counted_outlives_it(two: Totoro) -> None:
     wait_until(lambda: len({*two.workers} - {*first}) == 1, what="another worker in its place")
 
     after = scrape(two)
-    counted = {name: number for name, number in before.items() if "age" not in name[0]}
+    changing = ("totoro_snapshot_age_seconds", "totoro_responses_total")  # the scrapes count too
+    counted = {name: number for name, number in before.items() if name[0] not in changing}
     assert {name: after.get(name) for name in counted} == counted
     asked += ask_until(two, flights=3)
     assert total(scrape(two), "totoro_answers_total") == asked
@@ -218,9 +226,102 @@ def test_no_metric_is_there_that_nobody_counts() -> None:
     assert metrics == set(re.findall(r"\btelemetry\.([a-z_]+)", code))
 
 
+def test_after_a_restart_on_last_known_good_data_its_age_is_told(
+    tmp_path: Path, start: Start, upstream: StandIn
+) -> None:
+    server = start()
+    fetched = datetime.fromisoformat(server.get("/movies/").json()["timestamp"]).timestamp()
+    rows = "SELECT COUNT(*) FROM services_keptsnapshot"
+
+    def is_stored() -> bool:
+        with closing(sqlite3.connect(tmp_path / "totoro.sqlite3")) as database:
+            return bool(database.execute(rows).fetchone()[0])
+
+    wait_until(is_stored, what="the snapshot is in the database")
+    server.terminate()
+    upstream.switches.set({"status": 500})
+    server.start()
+    server.get("/movies/")
+
+    scraped = scrape(server)
+    assert scraped["totoro_snapshot_timestamp_seconds", frozenset()] == pytest.approx(fetched)
+    age = time.time() - fetched
+    assert scraped["totoro_snapshot_age_seconds", frozenset()] == pytest.approx(age, abs=2)
+
+
+def test_errors_are_counted_from_zero_and_unavailable_responses_are_counted(
+    start: Start, upstream: StandIn
+) -> None:
+    server = start()
+    before = scrape(server)
+    for name, label, value in (
+        ("totoro_redis_troubles_total", "command", "view"),
+        ("totoro_database_troubles_total", "action", "read"),
+        ("totoro_responses_total", "status", "503"),
+    ):
+        assert before[name, frozenset({(label, value)})] == 0
+    upstream.switches.set({"status": 500})
+    assert server.get("/movies/").status_code == 503
+
+    unavailable = ("totoro_responses_total", frozenset({("status", "503")}))
+    assert scrape(server)[unavailable] == 1
+
+
+def test_an_outage_that_is_over_is_logged_with_how_long_it_lasted(
+    start: Start, upstream: StandIn
+) -> None:
+    server = start()
+    upstream.switches.set({"status": 500})
+    assert server.get("/movies/").status_code == 503
+    upstream.switches.set({"status": None})
+    wait_until(lambda: server.get("/movies/").status_code == 200)
+
+    wait_until(lambda: bool(server.events("outage_over")), seconds=5)
+    [event] = server.events("outage_over")
+    assert event["failures"] >= 1
+    assert 4 <= event["seconds"] < 20
+    assert event["pid"] in server.workers
+
+
+def test_a_failure_of_the_database_is_logged_with_what_it_says(
+    start: Start, postgres_server: Postgres
+) -> None:
+    with postgres_server.connect() as connection:
+        connection.execute("DROP TABLE IF EXISTS services_keptsnapshot")
+    server = start(migrate=False, DATABASE_URL=postgres_server.url)
+    server.get("/movies/")
+
+    wait_until(lambda: bool(server.events("database_failed")), seconds=5)
+    event = server.events("database_failed")[0]
+    assert (event["error"], event["sqlstate"]) == ("ProgrammingError", "42P01")
+
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+"""
+IPV6_ROUTES = (
+    "00000000000000000000000000000000 00 00000000000000000000000000000000 00"
+    " fd000000000000000000000000000001 00000400 00000002 00000000 00000003     eth0\n"
+    "fd000000000000000000000000000000 40 00000000000000000000000000000000 00"
+    " 00000000000000000000000000000000 00000100 00000002 00000000 00000001     eth0\n"
+)
+
+
 class TestWhoMayAsk:
+    @pytest.fixture(autouse=True)
+    def _routes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """The routes of a container, whose gateways are 172.17.0.1 and fd00::1."""
+        ipv4, ipv6 = tmp_path / "route", tmp_path / "ipv6_route"
+        ipv4.write_text(ROUTES)
+        ipv6.write_text(IPV6_ROUTES)
+        monkeypatch.setattr(metrics, "ROUTES", (ipv4, ipv6))
+        metrics.gateways.cache_clear()
+        yield
+        metrics.gateways.cache_clear()
+
     @pytest.mark.parametrize(
-        "address", ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.1", "192.168.1.2", "fd00::1"]
+        "address", ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.2", "192.168.1.2", "fd00::2"]
     )
     def test_who_is_near_may(self, api: Client, address: str) -> None:
         response = api.get("/metrics", REMOTE_ADDR=address)
@@ -231,7 +332,8 @@ class TestWhoMayAsk:
         assert b"\ntotoro_flights_total{" in response.content
 
     @pytest.mark.parametrize(
-        "address", ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "", "unix:"]
+        "address",
+        ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "", "unix:", *BEHIND_DOCKER],
     )
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PROPFIND"])
     def test_to_anybody_else_there_is_nothing(self, api: Client, method: str, address: str) -> None:
