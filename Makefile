@@ -112,7 +112,7 @@ $(VENV)/dev: requirements/dev.txt | $(BIN)/python
 
 # Source maps, the old Redoc and the module builds are most of drf-yasg's 25 MB, and nothing asks
 # for them.
-staticfiles/.made: requirements/main.txt $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
+staticfiles/.made: requirements/main.txt totoro/static_files.py $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
 	@DJANGO_SECRET_KEY=none-needed-to-copy-files $(MANAGE) collectstatic --verbosity 0 --no-input \
 	  --ignore '*.map' --ignore 'redoc-old' --ignore '*-es-bundle*.js'
 	@touch $@

@@ -40,23 +40,38 @@ def freshness_headers(answer: Answer) -> dict[str, str]:
 def respond(
     request: HttpRequest, answer: Answer, rendition: Rendition, content_type: str
 ) -> HttpResponse:
-    """The rendition in the encoding that the client prefers, or 304 if it has that already."""
+    """The rendition of the movies, with how fresh it is."""
+    modified = answer.snapshot.timestamp.timestamp()
+    response = conditional_response(request, rendition, content_type, modified)
+    for name, value in freshness_headers(answer).items():
+        response[name] = value
+    if answer.source is not Source.STALE:
+        response.ends = answer.ends  # type: ignore[attr-defined]  # for TimelyMiddleware
+    return response
+
+
+def conditional_response(
+    request: HttpRequest, rendition: Rendition, content_type: str, modified: float | None = None
+) -> HttpResponse:
+    """The rendition in the encoding that the client prefers, or 304 if it has that already.
+
+    `modified`: Unix time. Raises PreconditionFailed.
+    """
     compressed = rendition.is_worth_compressing and prefers_gzip(
         request.headers.get("Accept-Encoding", "")
     )
     full = HttpResponse(
         rendition.compressed if compressed else rendition.body, content_type=content_type
     )
-    etag, modified = rendition.etag(compressed=compressed), answer.snapshot.timestamp.timestamp()
-    full["ETag"], full["Last-Modified"] = etag, http_date(modified)
+    etag = rendition.etag(compressed=compressed)
+    full["ETag"] = etag
+    if modified is not None:
+        full["Last-Modified"] = http_date(modified)
     if compressed:
         full["Content-Encoding"] = "gzip"
-    response = get_conditional_response(request, etag, int(modified), full) or full
+    seconds = int(modified) if modified is not None else None
+    response = get_conditional_response(request, etag, seconds, full) or full
     if response.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
     response["Vary"] = "Accept, Accept-Encoding"
-    for name, value in freshness_headers(answer).items():
-        response[name] = value
-    if answer.source is not Source.STALE:
-        response.ends = answer.ends  # type: ignore[attr-defined]  # for TimelyMiddleware
     return response

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from movies.serializers import MovieSerializer
 from services.catalogue import Movie
@@ -16,6 +16,9 @@ from services.snapshots import Snapshot
 WORTH_COMPRESSING = 1024
 # Different questions of one snapshot whose answers are remembered.
 REMEMBERED = 256
+
+
+T = TypeVar("T")
 
 
 class Rendition:
@@ -38,13 +41,32 @@ class Rendition:
         return f'"{self.tag}-gzip"' if compressed else f'"{self.tag}"'
 
 
+class BoundedCache(Generic[T]):
+    """What was made for the keys that were asked for last, for any number of threads."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if made := self._made.get(key):
+                self._made.move_to_end(key)
+                return made
+        made = make()
+        with self._lock:
+            self._made[key] = made
+            while len(self._made) > REMEMBERED:
+                self._made.popitem(last=False)
+        return made
+
+
 class Shelf:
     """What was made of one snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._made: OrderedDict[Hashable, Rendition] = OrderedDict()
-        self._lock = threading.Lock()
+        self._renditions: BoundedCache[Rendition] = BoundedCache()
 
     @cached_property
     def _represented(self) -> dict[int, dict[str, Any]]:
@@ -55,16 +77,7 @@ class Shelf:
         return [self._represented[id(movie)] for movie in movies]
 
     def get(self, question: Hashable, make: Callable[[], bytes]) -> Rendition:
-        with self._lock:
-            if made := self._made.get(question):
-                self._made.move_to_end(question)
-                return made
-        made = Rendition(make())
-        with self._lock:
-            self._made[question] = made
-            while len(self._made) > REMEMBERED:
-                self._made.popitem(last=False)
-        return made
+        return self._renditions.get(question, lambda: Rendition(make()))
 
 
 class Shelves:

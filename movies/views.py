@@ -3,6 +3,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.template.loader import render_to_string
+from django.urls import get_script_prefix
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -101,7 +102,9 @@ class MovieListView(MovieView):
             shown = web_page.show(answer.snapshot, query, is_stale=is_stale)
             return render_to_string("movies/list.html", shown).encode()
 
-        rendition = shelves.of(answer.snapshot).get((PageRenderer, query, is_stale), make)
+        # Its links hold the prefix under which this client sees Totoro.
+        key = (PageRenderer, get_script_prefix(), query, is_stale)
+        rendition = shelves.of(answer.snapshot).get(key, make)
         response = respond(request._request, answer, rendition, "text/html; charset=utf-8")
         response["Content-Security-Policy"] = web_page.POLICY
         return response

@@ -9,6 +9,7 @@ from drf_yasg.generators import OpenAPISchemaGenerator
 from drf_yasg.views import get_schema_view
 from rest_framework.request import Request
 
+from movies.documents import stored_document
 from movies.negotiation import WeighedNegotiation
 from totoro.settings import VERSION
 
@@ -65,6 +66,13 @@ GeneratedSchemaView: Any = get_schema_view(
 class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        # The pages are left to the debug toolbar, which could not change compressed ones.
+        is_page = request.accepted_media_type == "text/html"
+        respond = GeneratedSchemaView.get if is_page else stored_document(GeneratedSchemaView.get)
+        response: HttpResponse = respond(self, request, *args, **kwargs)
+        return response
 
     def finalize_response(
         self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any

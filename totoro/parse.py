@@ -212,7 +212,7 @@ def database_url(text: str) -> str:
 def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
     """Names that nobody reads and that look like a known one, with that one."""
     unknown = [name for name in names if name not in known]
-    close = {name: get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
+    close = {name: get_close_matches(name, known, n=1, cutoff=0.885) for name in unknown}
     return {name: found[0] for name, found in close.items() if found}
 
 

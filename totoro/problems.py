@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import Http404
+from django.urls import get_script_prefix
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 from rest_framework.renderers import TemplateHTMLRenderer
@@ -15,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from movies.documentation import JSON, problem
+from movies.documents import stored_document
 from movies.renderers import PlainJSONRenderer
 from movies.serializers import KindOfProblemSerializer
 from services.exceptions import Reason
@@ -38,7 +40,8 @@ class Problem:
 
     @property
     def type(self) -> str:
-        return f"/problems/{self.name}/"
+        """The address of its explanation, from where the client is (X-Forwarded-Prefix)."""
+        return f"{get_script_prefix()}problems/{self.name}/"
 
 
 MOVIE_NOT_FOUND = Problem(
@@ -197,7 +200,7 @@ class ProblemPage(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        if getattr(response, "accepted_media_type", "") == "text/html":
+        if getattr(request, "accepted_media_type", "") == "text/html":
             response["Content-Security-Policy"] = PAGE_POLICY
         return response
 
@@ -210,6 +213,7 @@ class ProblemListView(ProblemPage):
         produces=[JSON],
         responses={200: KindOfProblemSerializer(many=True), 406: problem("Not on offer.")},
     )
+    @stored_document
     def get(self, request: Request) -> Response:
         """Every `type` that an error can have."""
         kinds = [described(kind) for kind in KINDS.values()]
@@ -239,6 +243,7 @@ class ProblemView(ProblemPage):
             406: problem("Not on offer."),
         },
     )
+    @stored_document
     def get(self, request: Request, name: str) -> Response:
         """What it means and what to do about it; the address is the `type` of such errors."""
         if name not in KINDS:

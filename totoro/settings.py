@@ -183,7 +183,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "totoro.middleware.AnyOriginMiddleware",
         "corsheaders.middleware.CorsMiddleware",
         "totoro.middleware.AddressLengthMiddleware",
-        "whitenoise.middleware.WhiteNoiseMiddleware",
+        "totoro.static_files.StaticFilesMiddleware",
         "totoro.middleware.HostMiddleware",
     ]
     ROOT_URLCONF = "totoro.urls"
@@ -200,10 +200,10 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     TIME_ZONE = "UTC"
     USE_I18N = False
 
-    STATIC_URL = "static/"
+    STATIC_URL = "/static/"
     STATIC_ROOT = BASE_DIR / "staticfiles"
     STORAGES = {
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+        "staticfiles": {"BACKEND": "totoro.static_files.HashedStaticFilesStorage"},
     }
 
     REST_FRAMEWORK = {
@@ -350,7 +350,9 @@ CONFIGURATIONS = ("Dev", "Test", "Production")
 if os.environ["DJANGO_CONFIGURATION"] not in CONFIGURATIONS:
     chosen = os.environ["DJANGO_CONFIGURATION"]
     stop(f"DJANGO_CONFIGURATION = {chosen!r}: must be one of {', '.join(CONFIGURATIONS)}")
-if os.environ["DJANGO_CONFIGURATION"] == "Dev" and find_spec("django_extensions") is None:
+if os.environ["DJANGO_CONFIGURATION"] == "Dev" and not (
+    find_spec("django_extensions") and find_spec("debug_toolbar")
+):
     stop(
         "DJANGO_CONFIGURATION = 'Dev': needs the development packages, which are not installed here;"
         " use Production"

@@ -228,7 +228,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(renditions.REMEMBERED + 10):
         shelf.get(n, lambda: b"{}")
 
-    assert len(shelf._made) == renditions.REMEMBERED
+    assert len(shelf._renditions._made) == renditions.REMEMBERED
 
 
 def test_a_new_snapshot_has_a_shelf_of_its_own() -> None:

@@ -27,6 +27,8 @@ ADDRESSES = [
     "/livez",
     "/readyz",
     "/metrics",
+    "/static/drf-yasg/style.css",
+    "/static/movies/list.js",
 ]
 UNKNOWN = ["/films/", "/static/none.js", "/swagger.xml", "/favicon.ico", "/problems/a/b/"]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
