@@ -358,7 +358,7 @@ class Freshness:
             cools = cool_down is not None and not self._is_cooling(before)
         if cool_down and cools:
             self.recall(self._store.last())
-            self._fail(cool_down.reason, before + cool_down.left)
+            self._fail(cool_down.reason, before + cool_down.left, first=cool_down.failures == 1)
         with self.changed:
             self.changed.notify_all()
 
@@ -435,18 +435,19 @@ class Freshness:
         seconds = cool_down_seconds(failures, error.retry_after, jitter)
         cool_down = CoolDown(error.reason, failures, seconds)
         self._store.fail(lease, cool_down)
-        self._fail(error.reason, self._clock.boot() + seconds)
+        self._fail(error.reason, self._clock.boot() + seconds, first=failures == 1)
         return cool_down
 
     def back_off(self, reason: Reason, jitter: float) -> None:
         """Keep this process from refreshing for a while, and wake those who wait."""
         self._fail(reason, self._clock.boot() + cool_down_seconds(1, None, jitter))
 
-    def _fail(self, reason: Reason, until: float) -> None:
+    def _fail(self, reason: Reason, until: float, *, first: bool = False) -> None:
+        """Note a failure; `first`: of an outage, so one that is known ended without this process."""
         with self.changed:
             self._trouble, self._missed = Trouble(reason, until), False
             self._failures += 1
-            if self.failing_since is None:
+            if first or self.failing_since is None:
                 self.failing_since = self._clock.boot()
             self.changed.notify_all()
 

@@ -145,9 +145,12 @@ class Refresher:
         telemetry.flights.labels(outcome, "").inc()
         telemetry.flight_seconds.labels(outcome).observe(seconds)
         log.info(f"flight_{outcome}", fence=lease.fence, seconds=round(seconds, 3))
-        if snapshot and failing_since is not None:
-            outage = self._clock.boot() - failing_since
-            log.info("outage_over", failures=lease.failures, seconds=round(outage, 3))
+        # The lease knows of everybody's failures. This process may have seen none of them, or may not
+        # have seen that another one has ended the outage.
+        if snapshot and lease.failures:
+            ended = self._clock.boot()
+            outage = round(ended - failing_since, 3) if failing_since is not None else None
+            log.info("outage_over", failures=lease.failures, seconds=outage)
         if snapshot:
             self._database.keep(snapshot)
         self._database.close()
