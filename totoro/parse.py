@@ -178,7 +178,8 @@ def _url_with_credentials(text: str, *schemes: str) -> SplitResult:
     """The same for a URL that may hold a password, of which `#`, `@`, `/`, `?` and `%` are
     percent-encoded: as they are they would end it, and the rest be taken for something else."""
     parts = _url(text, *schemes)
-    beyond = f"{parts.path}?{parts.query}"
+    # A file's name ends no password, and may hold an @.
+    beyond = f"{parts.path}?{parts.query}" if parts.scheme != "sqlite" else ""
     if parts.fragment or "#" in text or "@" in beyond or parts.netloc.count("@") > 1:
         raise ValueError(UNENCODED)
     if re.search("%(?![0-9A-Fa-f]{2})", parts.netloc):

@@ -226,6 +226,21 @@ def test_no_metric_is_there_that_nobody_counts() -> None:
     assert metrics == set(re.findall(r"\btelemetry\.([a-z_]+)", code))
 
 
+def test_every_command_of_redis_and_action_of_the_database_has_its_counter(start: Start) -> None:
+    code = "".join(file.read_text() for file in (ROOT / "services").glob("*.py"))
+    commands = {*re.findall(r"either\(\s*\"(\w+)\"", code)}
+    actions = {*re.findall(r"_tried\(\s*\"(\w+)\"", code)}
+    assert commands
+    assert actions
+
+    before = scrape(start())
+
+    for command in commands:
+        assert value(before, "totoro_redis_troubles_total", command=command) == 0, command
+    for action in actions:
+        assert value(before, "totoro_database_troubles_total", action=action) == 0, action
+
+
 def test_after_a_restart_on_last_known_good_data_its_age_is_told(
     tmp_path: Path, start: Start, upstream: StandIn
 ) -> None:

@@ -78,6 +78,7 @@ GOOD = [
     ("REDIS_URL", "unix:///run/valkey.sock?db=1", "unix:///run/valkey.sock?db=1"),
     ("DATABASE_URL", "", ""),
     ("DATABASE_URL", "sqlite:////data/totoro.sqlite3", "sqlite:////data/totoro.sqlite3"),
+    ("DATABASE_URL", "sqlite:////data/totoro@home.sqlite3", "sqlite:////data/totoro@home.sqlite3"),
     ("DATABASE_URL", "postgresql://u:p@db:5432/totoro", "postgresql://u:p@db:5432/totoro"),
     ("CORS_ALLOWED_ORIGINS", "*", ["*"]),
     (
