@@ -319,6 +319,7 @@ def test_all_movies_print_on_four_sheets_with_their_people(visit: Visit, scheme:
             assert film[name] in printed
     for person in FACTS.people:
         assert person["name"] in printed
+    assert "score 95 of 100" in printed
     names = page.locator(".people b")
     assert all(name.is_visible() for name in names.all())
     assert page.locator("body").evaluate("(each) => getComputedStyle(each).color") == "rgb(0, 0, 0)"
