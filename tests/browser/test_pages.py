@@ -1,7 +1,8 @@
 """Swagger UI and Redoc at work, and a picture of every page."""
 
 import pytest
-from playwright.sync_api import expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Visit
 from tests.servers import ROOT
@@ -38,6 +39,77 @@ def test_redoc_describes_the_api(visit: Visit) -> None:
     expect(page.get_by_role("heading", level=1).first).to_contain_text("Totoro API")
     expect(page.get_by_role("heading", name="All movies with their people")).to_be_visible()
     expect(page.get_by_role("img", name="redocly logo")).to_have_count(0)
+
+
+DOCUMENTATION = ["/", "/redoc/"]
+SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
+
+
+def open_everything(page: Page) -> None:
+    """Opens all operations of Swagger UI and asks the first; opens all responses of Redoc."""
+    expect(page.get_by_role("main")).to_be_visible()
+    operations = page.locator("button.opblock-summary-control")
+    for operation in operations.all():
+        operation.click()
+    if operations.count():
+        tries = page.locator("button.try-out__btn")
+        expect(tries).to_have_count(operations.count())
+        tries.evaluate_all("all => all.forEach((each) => each.click())")
+        page.get_by_role("button", name="Execute").first.click()
+        expect(page.locator(".live-responses-table")).to_contain_text("Castle in the Sky")
+    else:
+        page.locator(".api-content button").evaluate_all(
+            "all => all.forEach((each) => each.ariaExpanded === 'true' || each.click())"
+        )
+
+
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_documentation_says_its_language_and_offers_no_other_document(
+    visit: Visit, path: str
+) -> None:
+    page = visit(path)
+
+    expect(page.get_by_role("main")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.get_by_text("Explore")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_documentation_without_javascript_links_to_what_works_without(
+    visit: Visit, path: str
+) -> None:
+    page = visit(path, java_script_enabled=False)
+
+    # Not by its text, which Playwright does not look for in <noscript>.
+    notice = page.locator("noscript p")
+    expect(notice).to_be_visible()
+    expect(notice).to_contain_text("This documentation needs JavaScript.")
+    links = page.locator("noscript a").evaluate_all("all => all.map((each) => each.pathname)")
+    assert links == ["/swagger.json", "/swagger.yaml", "/problems/", "/movies/"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_documentation_fits_a_phone(visit: Visit, path: str) -> None:
+    page = visit(path, size=SCREENS["phone"], is_mobile=True)
+
+    open_everything(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("size", SCREENS)
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_axe_finds_no_fault_in_the_documentation(visit: Visit, path: str, size: str) -> None:
+    page = visit(path, size=SCREENS[size])
+    expect(page.get_by_role("main")).to_be_visible()
+    first = Axe().run(page).response
+
+    open_everything(page)
+    opened = Axe().run(page).response
+
+    for found in (first, opened):
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+        assert found["passes"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,7 +14,14 @@ from tests.servers import Totoro
 
 PAGES = ["/", "/redoc/"]
 DOCUMENTS = ["/swagger.json", "/swagger.yaml", "/?format=openapi", "/redoc/?format=openapi"]
-TYPES = {"css": "text/css", "js": "text/javascript", "png": "image/png", "html": "text/html"}
+TYPES = {
+    "css": "text/css",
+    "js": "text/javascript",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "yaml": "application/yaml",
+    "html": "text/html",
+}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 

@@ -27,3 +27,13 @@ Object.defineProperty(picture, "src", {
     }
   },
 });
+
+annotate([
+  [".api-content", () => ({ role: "main" })],
+  [".menu-content", () => ({ role: "navigation", "aria-label": "Operations" })],
+  [".api-content h5", () => ({ "aria-level": "3" })],
+]);
+
+// Redoc's own grey is too light for small text (WCAG 2.2, 1.4.3).
+const theme = { colors: { text: { secondary: "#5a5a5a" } } };
+document.querySelector("redoc").setAttribute("theme", JSON.stringify(theme));

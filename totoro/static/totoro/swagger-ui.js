@@ -1,0 +1,22 @@
+// Runs before drf-yasg's script starts Swagger UI.
+
+"use strict";
+
+// Without the "Explore" bar, which shows documents of other hosts: the page's policy blocks them.
+swaggerUiConfig.layout = "BaseLayout";
+swaggerUiConfig.filter = false;
+
+function pathOf(element) {
+  return element.closest(".opblock").querySelector("[data-path]").dataset.path;
+}
+
+annotate([
+  [".information-container", () => ({ role: "region", "aria-label": "About the API" })],
+  ["h3.opblock-tag, .models h4", () => ({ "aria-level": "2" })],
+  [".opblock h4", () => ({ "aria-level": "3" })],
+  [".opblock h5", () => ({ "aria-level": "4" })],
+  ["[data-param-name] select", (select) => ({ "aria-label": select.closest("[data-param-name]").dataset.paramName })],
+  [".responses-table", (table) => ({ "aria-label": `Documented responses of ${pathOf(table)}` })],
+  [".live-responses-table", (table) => ({ "aria-label": `Response of ${pathOf(table)}` })],
+  [".opblock pre", () => ({ tabindex: "0" })],
+]);
