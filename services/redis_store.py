@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 from django_redis import get_redis_connection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from services import telemetry
 from services.clock import Clock
@@ -177,14 +177,11 @@ class LatchedRedis:
             return without()
         try:
             return with_redis()
-        except ResponseError as error:
-            if not _is_wrong_type(error):
-                self._trouble(command, type(error).__name__)
-                return without()
-            self._refuse(command, error)
         except RedisError as error:
-            self._trouble(command, type(error).__name__)
-            return without()
+            if _is_wrong_type(error):
+                self._refuse(command, error)
+            else:
+                self._trouble(command, type(error).__name__)
         except NOT_A_REPLY as error:
             self._refuse(command, error)
         return without()

@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -244,6 +245,13 @@ def migrated_database() -> bytes:
         secret = {"DJANGO_SECRET_KEY": "only-for-this-test", "DATABASE_URL": f"sqlite:///{file}"}
         manage("migrate", "--skip-checks", environment={**clean_environment(), **secret})
         return file.read_bytes()
+
+
+def stored_snapshots(folder: Path) -> int:
+    """How many snapshots are in the SQLite file of a Totoro that was given this folder."""
+    with closing(sqlite3.connect(folder / "totoro.sqlite3")) as database:
+        count: int = database.execute("SELECT COUNT(*) FROM services_keptsnapshot").fetchone()[0]
+        return count
 
 
 def end(process: Process) -> None:

@@ -10,7 +10,7 @@ from django.db import connections
 
 from services.models import KeptSnapshot
 from services.snapshots import DatabaseStore
-from tests.servers import Totoro, end, wait_until
+from tests.servers import Totoro, end, stored_snapshots, wait_until
 from tests.services.fakes import make_snapshot
 from upstream import StandIn
 
@@ -79,7 +79,7 @@ def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
         stack.callback(end, server)
         good = server.get("/movies/").json()
-        wait_until(lambda: _rows(tmp_path) == 1, what="the snapshot is in the database")
+        wait_until(lambda: stored_snapshots(tmp_path) == 1, what="the snapshot is in the database")
         server.terminate()
         with closing(sqlite3.connect(tmp_path / "totoro.sqlite3")) as database:
             newest = "datetime('now', '+1 second')"
@@ -101,9 +101,3 @@ def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
         server.start()
         fresh = server.get("/movies/").json()
         assert fresh["timestamp"] > good["timestamp"]
-
-
-def _rows(folder: Path) -> int:
-    with closing(sqlite3.connect(folder / "totoro.sqlite3")) as database:
-        count: int = database.execute(f"SELECT COUNT(*) FROM {TABLE}").fetchone()[0]
-    return count

@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 from tests.conftest import restart_service
 from tests.faults.toxics import Proxy
 from tests.load import loaded, under_load
-from tests.servers import Totoro, Valkey, end, replicas, wait_until
+from tests.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
 from totoro.settings import redis_caches
 from upstream import StandIn, Switches
 
@@ -55,7 +55,7 @@ def test_an_age_after_a_restart_is_true(tmp_path: Path) -> None:
     with StandIn() as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
         fetched = timestamp(server.get("/movies/"))
-        wait_until(lambda: _rows(tmp_path) == 1, what="the snapshot is in the database")
+        wait_until(lambda: stored_snapshots(tmp_path) == 1, what="the snapshot is in the database")
         server.terminate()
         upstream.switches.set({"status": 500})
         server.start()
@@ -66,17 +66,6 @@ def test_an_age_after_a_restart_is_true(tmp_path: Path) -> None:
         assert response.headers["Cache-Control"] == "no-cache"
         assert age - 1 <= int(response.headers["Age"]) <= age + 1
         assert "ttl=0; detail=upstream_5xx" in response.headers["Cache-Status"]
-
-
-def _rows(folder: Path) -> int:
-    import sqlite3
-
-    connection = sqlite3.connect(folder / "totoro.sqlite3")
-    try:
-        count: int = connection.execute("SELECT COUNT(*) FROM services_keptsnapshot").fetchone()[0]
-    finally:
-        connection.close()
-    return count
 
 
 # Two replicas

@@ -56,7 +56,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MIB = 1024 * 1024
 # A minute is short here, and so is the wait after a failure.
 MINUTE = 0.15
-COOL_DOWN = 0.05
+COOL_DOWN = 0.15
 NAME = "ghibli.test"
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
 HEAD = answer(Content_Length=None)

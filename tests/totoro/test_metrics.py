@@ -3,10 +3,8 @@
 import os
 import re
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services import telemetry
 from services.exceptions import Reason
-from tests.servers import ROOT, Postgres, Totoro, Valkey, free_port, proc, wait_until
+from tests.servers import (
+    ROOT,
+    Postgres,
+    Totoro,
+    Valkey,
+    free_port,
+    proc,
+    stored_snapshots,
+    wait_until,
+)
 from totoro import metrics
 from totoro.management.commands.serve import IN_MEMORY
 from upstream import StandIn
@@ -246,13 +253,7 @@ def test_after_a_restart_on_last_known_good_data_its_age_is_told(
 ) -> None:
     server = start()
     fetched = datetime.fromisoformat(server.get("/movies/").json()["timestamp"]).timestamp()
-    rows = "SELECT COUNT(*) FROM services_keptsnapshot"
-
-    def is_stored() -> bool:
-        with closing(sqlite3.connect(tmp_path / "totoro.sqlite3")) as database:
-            return bool(database.execute(rows).fetchone()[0])
-
-    wait_until(is_stored, what="the snapshot is in the database")
+    wait_until(lambda: stored_snapshots(tmp_path) == 1, what="the snapshot is in the database")
     server.terminate()
     upstream.switches.set({"status": 500})
     server.start()
