@@ -154,6 +154,10 @@ class HostMiddleware(CommonMiddleware):
         moved = response.status_code == HTTPStatus.MOVED_PERMANENTLY
         if moved and request.method not in ("GET", "HEAD"):
             response.status_code = HTTPStatus.PERMANENT_REDIRECT
+        # Django gives the length of this response, which would have to be that of the 200 (RFC 9110,
+        # section 8.6).
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
+            del response["Content-Length"]
         return response
 
     def _log_once(self, host: str) -> None:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from django.http import Http404
@@ -200,7 +201,8 @@ class ProblemPage(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        if getattr(request, "accepted_media_type", "") == "text/html":
+        is_page = getattr(request, "accepted_media_type", "") == "text/html"
+        if is_page and response.status_code < HTTPStatus.BAD_REQUEST:
             response["Content-Security-Policy"] = PAGE_POLICY
         return response
 

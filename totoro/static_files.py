@@ -15,6 +15,7 @@ from whitenoise.middleware import WhiteNoiseFileResponse, WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
+from movies.caching import PreconditionFailed
 from movies.negotiation import prefers_gzip
 from totoro.errors import render
 from totoro.problems import METHOD_NOT_ALLOWED, PRECONDITION_FAILED
@@ -76,7 +77,7 @@ def _file_response(static_file: StaticFile, request: HttpRequest) -> HttpRespons
     last_modified = parse_http_date(modified) if modified else None
     response: HttpResponse = get_conditional_response(request, etag, last_modified, full) or full
     if response.status_code == PRECONDITION_FAILED.status:
-        return render(request, PRECONDITION_FAILED, None)
+        return render(request, PRECONDITION_FAILED, PreconditionFailed())
     if response is not full or request.method == "HEAD":
         return response
     file = open(path, "rb")  # noqa: SIM115 (the response closes it)

@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from tests.servers import Totoro
+from totoro.middleware import STRICT_POLICY
 
 DOCUMENTS = [
     ("/swagger.json", None),
@@ -126,3 +127,20 @@ def test_a_precondition_that_fails_is_a_problem(server: Totoro) -> None:
 
     assert response.status_code == 412
     assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["detail"]
+
+
+# A 304 may name only the length that the 200 has (RFC 9110, section 8.6): caches take it over.
+@pytest.mark.parametrize("path", ["/movies/", "/problems/", STATIC[0]])
+def test_a_304_does_not_say_that_the_body_is_empty(path: str, server: Totoro) -> None:
+    again = get(server, path, If_None_Match="*")
+
+    assert again.status_code == 304
+    assert "Content-Length" not in again.headers
+
+
+def test_an_error_at_a_page_has_the_policy_of_errors(server: Totoro) -> None:
+    response = get(server, "/problems/none/", "text/html,*/*;q=0.8")
+
+    assert response.status_code == 404
+    assert response.headers["Content-Security-Policy"] == STRICT_POLICY
