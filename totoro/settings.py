@@ -200,6 +200,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     TIME_ZONE = "UTC"
     USE_I18N = False
 
+    # Absolute: to a relative one Django adds the prefix of the first request, for all that follow.
     STATIC_URL = "/static/"
     STATIC_ROOT = BASE_DIR / "staticfiles"
     STORAGES = {

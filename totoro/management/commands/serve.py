@@ -3,6 +3,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -133,19 +134,33 @@ def load_application() -> WSGIApplication:
     """Return the WSGI application, in a worker that ends when the server does."""
     server = multiprocessing.parent_process()
     assert server
-    threading.Thread(target=end_with, args=(server.pid,), daemon=True).start()
+    signals, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=end_with, args=(server.pid, signals), daemon=True).start()
     application: WSGIApplication = import_string(APPLICATION)
     return application
 
 
-def end_with(server: int) -> None:
+def end_with(server: int, signals: int) -> None:
     """Wait until the server process is gone, then stop this worker: no other could have the port.
+
+    `signals` is the reading end of Python's wakeup descriptor. The kernel may hand a signal to any
+    thread, and then the main one, which waits for granian's shutdown, sleeps on with the signal noted
+    but not handled: a worker told to stop would be killed half a minute later. So it is sent once more,
+    to the main thread.
 
     A server that was killed (SIGKILL, out of memory) cannot tell its workers to stop. Not the kernel's
     PR_SET_PDEATHSIG: Linux alone has it, and this needs no second way for other systems.
     """
+    is_sent_on = False
     while os.getppid() == server:
-        time.sleep(PARENT_CHECK_SECONDS)
+        ready, _, _ = select.select([signals], [], [], PARENT_CHECK_SECONDS)
+        if ready:
+            [number, *_] = os.read(signals, 64)
+            if not is_sent_on:
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                is_sent_on = True
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
     os._exit(1)
