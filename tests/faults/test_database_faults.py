@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
@@ -50,6 +50,14 @@ def using(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(using: str) -> DatabaseStore:
     return DatabaseStore(using=using, history=3)
+
+
+def unlocked_rows(using: str) -> list[KeptSnapshot]:
+    """The rows; none while a writer holds the table: SQLite in memory does not wait for it."""
+    try:
+        return rows(using)
+    except OperationalError:
+        return []
 
 
 def rows(using: str) -> list[KeptSnapshot]:
@@ -546,7 +554,7 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
         settings.CACHE_TTL, settings.REFRESH_AHEAD = 0.3, 0
         good = api.get("/movies/")
         assert good.status_code == 200
-        wait_until(lambda: good.json()["timestamp"] in map(str_of_row, rows("default")))
+        wait_until(lambda: good.json()["timestamp"] in map(str_of_row, unlocked_rows("default")))
 
         upstream.films = upstream.people = Exchange.hang_up
         redis.down()
