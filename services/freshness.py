@@ -17,7 +17,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from services import catalogue, telemetry
 from services.background import CoalescedCalls
@@ -46,6 +46,9 @@ HEALTH_SECONDS = 0.3
 # The longest that a flight waits for the database, which may hang where no time-out of its own ends it.
 DATABASE_SECONDS = 1.5
 RETRY_AFTER_LIMITS = (1.0, LONGEST_COOL_DOWN)
+
+
+T = TypeVar("T")
 
 
 class Policy(NamedTuple):
@@ -246,7 +249,7 @@ class Freshness:
     def health(self) -> Health:
         """How the parts are, without asking the Ghibli API; within HEALTH_SECONDS whatever hangs."""
         is_cache_well = self._calls.start("cache", self._store.is_well)
-        is_database_well = self._calls.start("database", self._is_database_well)
+        is_database_well = self._calls.start("database", self._asked, self._database.is_well)
         newest = self._calls.start("last", self._newest_shared)
         parts: list[Future[Any]] = [is_cache_well, is_database_well, newest]
         wait(parts, HEALTH_SECONDS)
@@ -265,9 +268,10 @@ class Freshness:
             age=age,
         )
 
-    def _is_database_well(self) -> bool:
+    def _asked(self, question: Callable[[], T]) -> T:
+        """What the database says to the question, in a thread of its own."""
         try:
-            return self._database.is_well()
+            return question()
         finally:
             self._database.close()  # this thread's
 
@@ -279,17 +283,13 @@ class Freshness:
 
     def _newest_row(self) -> Snapshot | None:
         """The database's, unless it takes too long: no socket time-out covers a resolver."""
-        reading = self._calls.start("newest row", self._read_newest_row)
+        reading: Future[Snapshot | None] = self._calls.start(
+            "newest row", self._asked, self._database.newest
+        )
         try:
             return reading.result(DATABASE_SECONDS)
         except TimeoutError:
             return None
-
-    def _read_newest_row(self) -> Snapshot | None:
-        try:
-            return self._database.newest()
-        finally:
-            self._database.close()  # this thread's
 
     def _stale(self, reason: Reason, now: float) -> Answer | None:
         last = self._last_good(now)

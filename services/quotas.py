@@ -19,7 +19,7 @@ from django.conf import settings
 
 from services import telemetry
 from services.clock import Clock
-from services.redis_store import LatchedRedis
+from services.redis_store import FORMAT, LatchedRedis
 
 # Clients that a process remembers: some 0.5 KB each, so that a flood of addresses costs it 5 MB and
 # no more. One that is forgotten loses the tokens that were taken for it, or, without Redis, starts
@@ -90,8 +90,8 @@ class RedisLedger:
         self._redis = LatchedRedis("quotas", clock or Clock())
         self._lease = self._redis.connection.register_script(LEASE)
         self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES)]
-        # The version of the format, and the rate: with another rate the windows are others, too.
-        self._prefix = f"totoro:1:quota:{rate.limit}/{rate.period}:"
+        # With another rate the windows are others, too.
+        self._prefix = f"totoro:{FORMAT}:quota:{rate.limit}/{rate.period}:"
 
     def lease(self, client: str) -> Grant | None:
         def from_redis() -> Grant | None:

@@ -130,7 +130,10 @@ class Refresher:
     def _fly(self, lease: Lease) -> None:
         took_off, failing_since = self._clock.boot(), self.freshness.failing_since
         try:
-            with kept(lease, self._store), at_the_same_time(partial(self._recall, lease)):
+            with (
+                kept(lease, self._store),
+                at_the_same_time(partial(self.freshness.recall, lease.last)),
+            ):
                 took_off = self._clock.boot()  # again: in a busy worker a thread is slow to start
                 fetched = self._client.fetch()
             snapshot = self.freshness.land(lease, fetched, took_off)
@@ -153,18 +156,13 @@ class Refresher:
             log.info("outage_over", failures=lease.failures, seconds=outage)
         if snapshot:
             self._database.keep(snapshot)
-        self._database.close()
-
-    def _recall(self, lease: Lease) -> None:
-        self.freshness.recall(lease.last)
-        self._database.close()  # this thread's
+            self._database.close()
 
     def _fail(self, lease: Lease, error: UpstreamError, seconds: float) -> None:
         if self._over.is_set():  # cut off by close(), which is nobody's failure
             self._store.release(lease)
             return
         cool_down = self.freshness.crash(lease, error, random.uniform(-1, 1))  # noqa: S311 (spread)
-        self._database.close()
         telemetry.flights.labels("failed", error.reason).inc()
         telemetry.flight_seconds.labels("failed").observe(seconds)
         log.warning(

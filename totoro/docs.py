@@ -63,6 +63,9 @@ GeneratedSchemaView: Any = get_schema_view(
 )
 
 
+stored_schema = stored_document(GeneratedSchemaView.get)
+
+
 class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
     http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
@@ -70,7 +73,7 @@ class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         # The pages are left to the debug toolbar, which could not change compressed ones.
         is_page = request.accepted_media_type == "text/html"
-        respond = GeneratedSchemaView.get if is_page else stored_document(GeneratedSchemaView.get)
+        respond = GeneratedSchemaView.get if is_page else stored_schema
         response: HttpResponse = respond(self, request, *args, **kwargs)
         return response
 

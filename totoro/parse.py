@@ -180,7 +180,7 @@ def _url_with_credentials(text: str, *schemes: str) -> SplitResult:
     parts = _url(text, *schemes)
     # A file's name ends no password, and may hold an @.
     beyond = f"{parts.path}?{parts.query}" if parts.scheme != "sqlite" else ""
-    if parts.fragment or "#" in text or "@" in beyond or parts.netloc.count("@") > 1:
+    if "#" in text or "@" in beyond or parts.netloc.count("@") > 1:
         raise ValueError(UNENCODED)
     if re.search("%(?![0-9A-Fa-f]{2})", parts.netloc):
         raise ValueError(UNENCODED)
