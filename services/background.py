@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -54,11 +54,18 @@ class Resolver:
 
     def __init__(self, name: str = "resolver") -> None:
         self._lookups = CoalescedCalls(name)
+        # Look-ups that took longer than their caller waited: the next caller gets what they find.
+        self._late: dict[tuple[str, int], Future[list[Any]]] = {}
 
     def addresses(self, host: str, port: int, seconds: float) -> list[str]:
         """Return the host's addresses; OSError or UnicodeError for none, TimeoutError if it takes
         longer than `seconds`."""
-        lookup = self._lookups.start(
-            (host, port), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM
+        key = (host, port)
+        lookup = self._late.pop(key, None) or self._lookups.start(
+            key, socket.getaddrinfo, host, port, type=socket.SOCK_STREAM
         )
-        return list(dict.fromkeys(str(address[0]) for *_, address in lookup.result(seconds)))
+        done, _ = wait([lookup], seconds)
+        if not done:
+            self._late[key] = lookup
+            raise TimeoutError
+        return list(dict.fromkeys(str(address[0]) for *_, address in lookup.result()))

@@ -9,6 +9,8 @@ from services.background import Resolver
 
 # Where the settings name no time-out.
 CONNECT_SECONDS = 0.1
+# For an address when the look-up, or the address before it, has used up the time.
+LEAST_SECONDS = 0.01
 
 resolver = Resolver()
 
@@ -16,14 +18,20 @@ resolver = Resolver()
 class BoundedConnection(Connection):
     def _connect(self) -> Any:
         host, seconds = self.host, self.socket_connect_timeout or CONNECT_SECONDS
-        started = time.monotonic()
+        end = time.monotonic() + seconds
+        failed: OSError | None = None
         try:
-            [self.host, *_] = resolver.addresses(host, int(self.port), seconds)
-            self.socket_connect_timeout = max(seconds - (time.monotonic() - started), 0.01)
-            return super()._connect()  # type: ignore[no-untyped-call]
+            for address in resolver.addresses(host, int(self.port), seconds):
+                self.host = address
+                self.socket_connect_timeout = max(end - time.monotonic(), LEAST_SECONDS)
+                try:
+                    return super()._connect()  # type: ignore[no-untyped-call]
+                except OSError as error:
+                    failed = error
         finally:
             # The name again, for the next time and for TLS.
             self.host, self.socket_connect_timeout = host, seconds
+        raise failed or OSError("the name has no address")
 
 
 class BoundedTLSConnection(SSLConnection, BoundedConnection):

@@ -2,10 +2,12 @@
 
 import socket
 import threading
+from typing import Any
 
 import pytest
 
 from services.background import CoalescedCalls, Resolver, start
+from tests.servers import wait_until
 
 
 def test_an_error_is_raised_in_whoever_wants_the_result() -> None:
@@ -38,3 +40,25 @@ def test_a_look_up_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_addresses_of_a_host_come_once_each() -> None:
     assert Resolver().addresses("127.0.0.1", 80, 5) == ["127.0.0.1"]
+
+
+def test_what_a_look_up_finds_too_late_is_there_for_the_next_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    released, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(host)
+        released.wait()
+        return real("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    resolver = Resolver("slow")
+    with pytest.raises(TimeoutError):
+        resolver.addresses("slow.test", 80, 0.05)
+    released.set()
+    wait_until(lambda: all(thread.name != "slow" for thread in threading.enumerate()))
+
+    assert resolver.addresses("slow.test", 80, 5) == ["127.0.0.1"]
+    assert asked == ["slow.test"]
