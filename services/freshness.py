@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from services import catalogue, telemetry
@@ -274,6 +275,11 @@ class Freshness:
             return question()
         finally:
             self._database.close()  # this thread's
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Have the database keep the snapshot; go on without it if that takes too long."""
+        keep = partial(self._database.keep, snapshot)
+        wait([self._calls.start("keep", self._asked, keep)], DATABASE_SECONDS)
 
     def _newest_shared(self) -> Snapshot | None:
         """The newest of Redis and, if that has none, of the database; None while this process has one."""

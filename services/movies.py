@@ -55,4 +55,4 @@ def movie_service() -> MovieService:
     """The service of this process, put together from the settings."""
     store, database = shared_store(), DatabaseStore(history=settings.SNAPSHOT_HISTORY)
     client = GhibliClient(settings.GHIBLI_API_BASE_URL)
-    return MovieService(Refresher(Freshness(store, database, policy()), client, store, database))
+    return MovieService(Refresher(Freshness(store, database, policy()), client, store))

@@ -16,7 +16,6 @@ from services.exceptions import Reason, UpstreamError
 from services.freshness import Answer, Freshness
 from services.ghibli import GhibliClient
 from services.sharing import Lease, Refusal, SharedStore, kept
-from services.snapshots import DatabaseStore
 
 log = structlog.get_logger(__name__)
 # Records of `logging` keep the exception itself, which Sentry reads.
@@ -50,11 +49,10 @@ class Refresher:
         freshness: Freshness,
         client: GhibliClient,
         store: SharedStore,
-        database: DatabaseStore,
         clock: Clock | None = None,
     ) -> None:
         self.freshness = freshness
-        self._client, self._store, self._database = client, store, database
+        self._client, self._store = client, store
         self._clock = clock or Clock()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -155,8 +153,7 @@ class Refresher:
             outage = round(ended - failing_since, 3) if failing_since is not None else None
             log.info("outage_over", failures=lease.failures, seconds=outage)
         if snapshot:
-            self._database.keep(snapshot)
-            self._database.close()
+            self.freshness.keep(snapshot)
 
     def _fail(self, lease: Lease, error: UpstreamError, seconds: float) -> None:
         if self._over.is_set():  # cut off by close(), which is nobody's failure

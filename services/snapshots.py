@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from django.db import Error, connections
+from django.db import DataError, Error, connections
 from django.db.models import QuerySet
 
 from services import telemetry
@@ -195,7 +195,9 @@ class DatabaseStore:
         try:
             snapshot = _kept(self._rows().get(pk=key))
         except Error as error:
-            if not connections[self._using].is_usable():
+            # psycopg and sqlite3 say so of values that Python cannot hold. Any other error is the
+            # database's own, a lock for one, and says nothing about the row.
+            if not isinstance(error, DataError) and "Could not decode" not in str(error):
                 raise
             raise BadEnvelope(type(error).__name__) from error
         except UNREADABLE as error:

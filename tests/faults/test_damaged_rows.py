@@ -4,9 +4,10 @@ import sqlite3
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from services.models import KeptSnapshot
 from services.snapshots import DatabaseStore
@@ -68,6 +69,26 @@ def test_a_damaged_row_hides_no_good_one_and_is_replaced(
     left = set(KeptSnapshot.objects.using(using).values_list("pk", flat=True))
     if not change.startswith("timestamp"):  # a date may have put it behind the good one
         assert not left & set(damaged)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_locked_costs_no_good_row() -> None:
+    store = DatabaseStore()
+    store.keep(make_snapshot(NOW - timedelta(minutes=3), "Good"))
+    listed = False
+
+    def lock_after_the_list(execute: Any, sql: str, *arguments: Any) -> Any:
+        nonlocal listed
+        if sql.startswith("SELECT") and listed:
+            raise OperationalError("database is locked")
+        listed = listed or sql.startswith("SELECT")
+        return execute(sql, *arguments)
+
+    with connections["default"].execute_wrapper(lock_after_the_list):
+        store.keep(make_snapshot(NOW - timedelta(minutes=1), "Newer"))
+
+    [row] = KeptSnapshot.objects.all()
+    assert "Good" in row.body
 
 
 @pytest.mark.slow

@@ -79,3 +79,14 @@ def test_the_first_request_waits_little_longer_while_the_look_up_of_the_database
         response = server.get("/movies/")
         assert response.status_code == 200
         assert response.elapsed.total_seconds() < 3
+
+
+def test_later_requests_do_not_wait_while_the_look_up_of_the_database_stalls(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        url = "postgresql://totoro@stalls.test/totoro"
+        server = started(tmp_path, stack, DATABASE_URL=url, CACHE_TTL=6, REFRESH_AHEAD=3)
+        server.get("/movies/")
+
+        assert slowest(server, "/movies/", 14)[0] < 2
