@@ -5,7 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Visit
-from tests.servers import ROOT
+from tests.servers import ROOT, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -46,7 +46,7 @@ SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 def open_everything(page: Page) -> None:
-    """Opens all operations of Swagger UI and asks the first; opens all responses of Redoc."""
+    """Opens all operations of Swagger UI and sends the first two; opens all responses of Redoc."""
     expect(page.get_by_role("main")).to_be_visible()
     operations = page.locator("button.opblock-summary-control")
     for operation in operations.all():
@@ -57,10 +57,23 @@ def open_everything(page: Page) -> None:
         tries.evaluate_all("all => all.forEach((each) => each.click())")
         page.get_by_role("button", name="Execute").first.click()
         expect(page.locator(".live-responses-table")).to_contain_text("Castle in the Sky")
+        page.locator("[data-param-name=movie_id] input").fill("unknown")
+        page.get_by_role("button", name="Execute").nth(1).click()
+        expect(page.locator(".live-responses-table").nth(1)).to_contain_text('"status": 404')
+        open_models(page)
     else:
         page.locator(".api-content button").evaluate_all(
             "all => all.forEach((each) => each.ariaExpanded === 'true' || each.click())"
         )
+
+
+def open_models(page: Page) -> None:
+    """Show the model of every response of Swagger UI, with all that is nested in it."""
+    click_all = "all => all.forEach((each) => each.click())"
+    page.get_by_role("tab", name="Model").evaluate_all(click_all)
+    closed = page.locator(".opblock .model-box-control[aria-expanded=false]")
+    wait_until(lambda: closed.evaluate_all(click_all) or closed.count() == 0, what="models open")
+    expect(page.locator(".opblock .model").first).to_be_visible()
 
 
 @pytest.mark.parametrize("path", DOCUMENTATION)
@@ -95,6 +108,26 @@ def test_documentation_fits_a_phone(visit: Visit, path: str) -> None:
     open_everything(page)
 
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_swagger_ui_on_a_phone_leaves_the_room_to_the_address(visit: Visit) -> None:
+    page = visit("/", size=SCREENS["phone"])
+
+    expect(page.get_by_text("/movies/", exact=True)).to_be_visible()
+    expect(page.get_by_text("listMovies")).to_be_hidden()
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_the_keyboard_opens_redoc_s_menu_on_a_phone(visit: Visit, key: str) -> None:
+    page = visit("/redoc/", size=SCREENS["phone"])
+    menu = page.get_by_role("navigation", name="Operations")
+    button = page.get_by_role("button", name="Operations", exact=True)
+
+    expect(button).to_have_attribute("tabindex", "0")
+    expect(menu).to_be_hidden()
+    button.press(key)
+
+    expect(menu).to_be_visible()
 
 
 @pytest.mark.parametrize("size", SCREENS)

@@ -28,11 +28,22 @@ Object.defineProperty(picture, "src", {
   },
 });
 
+// On a phone Redoc opens its menu with a <div>, the one next to the menu.
+const MENU_BUTTON = ".menu-content + div";
+
 annotate([
+  [MENU_BUTTON, () => ({ role: "button", tabindex: "0", "aria-label": "Operations" })],
   [".api-content", () => ({ role: "main" })],
   [".menu-content", () => ({ role: "navigation", "aria-label": "Operations" })],
   [".api-content h5", () => ({ "aria-level": "3" })],
 ]);
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches(MENU_BUTTON) && (event.key === "Enter" || event.key === " ")) {
+    event.preventDefault();
+    event.target.click();
+  }
+});
 
 // Redoc's own grey is too light for small text (WCAG 2.2, 1.4.3).
 const theme = { colors: { text: { secondary: "#5a5a5a" } } };

@@ -10,6 +10,12 @@ function pathOf(element) {
   return element.closest(".opblock").querySelector("[data-path]").dataset.path;
 }
 
+/** Name the button that folds a nested model which has no title: after its property, if any. */
+function nameOfModel(button) {
+  const row = button.closest(".property-row");
+  return row ? row.cells[0].firstChild.textContent : "Items";
+}
+
 annotate([
   [".information-container", () => ({ role: "region", "aria-label": "About the API" })],
   ["h3.opblock-tag, .models h4", () => ({ "aria-level": "2" })],
@@ -18,5 +24,6 @@ annotate([
   ["[data-param-name] select", (select) => ({ "aria-label": select.closest("[data-param-name]").dataset.paramName })],
   [".responses-table", (table) => ({ "aria-label": `Documented responses of ${pathOf(table)}` })],
   [".live-responses-table", (table) => ({ "aria-label": `Response of ${pathOf(table)}` })],
+  [".model-box-control:not(:has(.model-title))", (button) => ({ "aria-label": nameOfModel(button) })],
   [".opblock pre", () => ({ tabindex: "0" })],
 ]);
