@@ -47,6 +47,8 @@ HAND_OVER = 0.5
 ENVELOPE_LIMIT = 8 * 1024 * 1024
 # More than the first line of one, which names its fence and its timestamp.
 HEAD_LIMIT = 160
+# Failures in a row that are believed, as many as ACQUIRE's pattern has digits for.
+MOST_FAILURES = 9999
 LONGEST = math.ceil(LONGEST_COOL_DOWN * 1000)
 # After a command that failed, Redis is left alone for LATCH seconds: with the time-outs of the
 # settings, 0.3 s in 2 s are the most that it can cost. Only those time-outs tell that Redis is slow.
@@ -377,6 +379,8 @@ def _cool_down(left: float, told: bytes) -> CoolDown:
     failures, reason = told.decode().split(" ")
     if not 0 <= left <= LONGEST_COOL_DOWN:
         raise ValueError("a cool-down without an end, or with too late a one")
+    if not 0 < int(failures) <= MOST_FAILURES:
+        raise ValueError("more failures than there can be")
     return CoolDown(Reason(reason), int(failures), left)
 
 
