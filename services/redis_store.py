@@ -287,10 +287,11 @@ class RedisStore:
         def to_redis() -> None:
             left = _milliseconds(cool_down.left)
             remembered = left + _milliseconds(FAILURES_REMEMBERED)
-            told = f"{cool_down.failures} {cool_down.reason}"
+            failures = min(cool_down.failures, MOST_FAILURES)
+            told = f"{failures} {cool_down.reason}"
             self._fail(
                 keys=[_key(name) for name in ("lease", "cool", "failures")],
-                args=[lease.token, told, left, cool_down.failures, remembered],
+                args=[lease.token, told, left, failures, remembered],
             )
 
         self._either("fail", to_redis, lambda: self._process.fail(lease, cool_down))

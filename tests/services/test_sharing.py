@@ -193,6 +193,13 @@ def test_failures_add_up_until_a_flight_lands(store: SharedStore) -> None:
 
 
 @pytest.mark.slow
+def test_a_backoff_holds_however_many_failures_came_before(redis_store: RedisStore) -> None:
+    for _ in range(2):
+        redis_store.fail(acquired(redis_store), CoolDown(Reason.DNS, 10_000, 0.05))
+        assert redis_store.view().cool_down
+        until(lambda: redis_store.view().cool_down is None)
+
+
 def test_a_leader_that_dies_frees_its_lease(store: SharedStore) -> None:
     acquired(store)
     started = time.monotonic()
