@@ -22,7 +22,7 @@ COPY manage.py ./
 COPY movies movies
 COPY services services
 COPY totoro totoro
-COPY upstream upstream
+COPY fake_ghibli fake_ghibli
 # Without the same files as in the Makefile's staticfiles/.made.
 RUN DJANGO_SECRET_KEY=none-needed-to-copy-files python manage.py collectstatic --verbosity 0 --no-input \
       --ignore '*.map' --ignore 'redoc-old' --ignore '*-es-bundle*.js' \

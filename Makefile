@@ -39,8 +39,8 @@ install: $(VENV)/main staticfiles/.made ## All that `make serve` needs but the d
 serve: ## The production server, with the environment as it is
 	@exec $(MANAGE) serve
 
-upstream: $(VENV)/main ## A stand-in of the Ghibli API on port 3900 (ARGS="--help" for its switches)
-	@exec $(BIN)/python -m upstream --port 3900 $(ARGS)
+fake-ghibli: $(VENV)/main ## A fake Ghibli API on port 3900 (ARGS="--help" for its switches)
+	@exec $(BIN)/python -m fake_ghibli --port 3900 $(ARGS)
 
 static: ## Collect the static files anew
 	@rm -rf staticfiles
@@ -122,6 +122,6 @@ var/poetry/bin/poetry:
 	var/poetry/bin/pip install --quiet poetry==2.5.1 poetry-plugin-export poetry-plugin-pypi-mirror
 
 
-.PHONY: openapi help run test test-browser test-faults soak install serve upstream static check format shell migrations lock \
+.PHONY: openapi help run test test-browser test-faults soak install serve fake-ghibli static check format shell migrations lock \
   create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
   docker-totoro-server-down docker-run-tests

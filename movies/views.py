@@ -8,14 +8,15 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from movies import pagination, web_page
-from movies.caching import respond
-from movies.documentation import document_detail, document_list
-from movies.query_params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
-from movies.renderers import PageRenderer, PlainJSONRenderer
-from movies.renditions import Shelf, Shelves
+from movies import web_page
+from movies.http.conditional import respond
+from movies.http.renderers import PageRenderer, PlainJSONRenderer
+from movies.http.representations import Shelf, Shelves
+from movies.http.throttling import ClientThrottle
+from movies.openapi import document_detail, document_list
+from movies.query import pagination
+from movies.query.params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
 from movies.serializers import TimestampField, sparse
-from movies.throttling import ClientThrottle
 from services.freshness import Answer, Source
 from services.movies import movie_service
 

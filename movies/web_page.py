@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 from zlib import crc32
 
-from movies import pagination
-from movies.filters import FILTERS
-from movies.pagination import Page, paginate
-from movies.query_params import Query
+from movies.query import pagination
+from movies.query.filters import FILTERS
+from movies.query.pagination import Page, paginate
+from movies.query.params import Query
 from movies.serializers import TimestampField
-from services.catalogue import Movie, Person
-from services.snapshots import Snapshot
+from services.catalogue.entities import Movie, Person
+from services.catalogue.snapshot import Snapshot
 
 # Where the Ghibli API keeps its pictures. The page shows none from elsewhere: whoever got hold of
 # that API could watch our readers by them.

@@ -20,14 +20,16 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from services import catalogue, telemetry
+from services import metrics
 from services.background import CoalescedCalls
+from services.catalogue import merge
+from services.catalogue.plausibility import Shrinkage
+from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
-from services.ghibli import Fetched
+from services.ghibli.client import Fetched
+from services.persistence import DatabaseStore
 from services.sharing import LONGEST_COOL_DOWN, CoolDown, Lease, Refusal, SharedStore, Stored
-from services.shrinkage import Shrinkage
-from services.snapshots import DatabaseStore, Snapshot
 
 # The longest that a request waits for a flight (seconds), less than proxies wait for us.
 FOREGROUND_WAIT = 8.0
@@ -319,7 +321,7 @@ class Freshness:
         return held[-1].start - now if held and not self.live(now) else 0.0
 
     def _answer(self, held: Held, now: float, source: Source, why: Reason | None = None) -> Answer:
-        telemetry.answers.labels(source).inc()
+        metrics.answers.labels(source).inc()
         ttl = held.end - now
         if source is Source.STALE:  # young as it may be, it has not come from all workers' entry
             ttl = min(held.born + self._policy.ttl - now, 0.0)
@@ -346,7 +348,7 @@ class Freshness:
     def take_off(self) -> Lease | Refusal:
         """The lease, if nobody has anything newer; else take over what they have, and why not."""
         granted = self._store.acquire(self._newest)
-        telemetry.leases.labels(granted if isinstance(granted, Refusal) else "granted").inc()
+        metrics.leases.labels(granted if isinstance(granted, Refusal) else "granted").inc()
         if isinstance(granted, Refusal):
             self.sync()
         return granted
@@ -396,16 +398,16 @@ class Freshness:
             if kept and (not last or kept.snapshot.timestamp > last.snapshot.timestamp):
                 self._held = tuple(held for held in self._held if held.end > now)
                 self._last = kept
-                telemetry.snapshot_timestamp.set(kept.snapshot.timestamp.timestamp())
+                metrics.snapshot_timestamp.set(kept.snapshot.timestamp.timestamp())
 
     def land(self, lease: Lease, fetched: Fetched, took_off: float) -> Snapshot | None:
         """Publish what a flight brought, after `recall`; None if another answer was there first.
 
         `took_off`: the boot clock before the flight. UpstreamError for data that cannot be used.
         """
-        merged = catalogue.build(fetched.films, fetched.people)
-        telemetry.mended.labels("duplicate").inc(merged.duplicates)
-        telemetry.mended.labels("unknown_film").inc(merged.unknown_films)
+        merged = merge.build(fetched.films, fetched.people)
+        metrics.mended.labels("duplicate").inc(merged.duplicates)
+        metrics.mended.labels("unknown_film").inc(merged.unknown_films)
         snapshot = Snapshot(fetched.timestamp, merged.movies)
         self._check_size(snapshot)
         now, wall = self._clock.both()
@@ -420,7 +422,7 @@ class Freshness:
         answer = Stored(snapshot, lease.fence, left, opens)
         behind = Stored(live.snapshot, live.fence, live.end - now) if live else None
         published = self._store.publish(lease, answer, behind)
-        telemetry.publications.labels("live" if published else "late").inc()
+        metrics.publications.labels("live" if published else "late").inc()
         if not published:
             return None
         with self.changed:
@@ -479,8 +481,8 @@ class Freshness:
         self._missed, self.failing_since = False, None
         if trouble := self._trouble:
             self._trouble = trouble._replace(over=min(trouble.over, start))
-        telemetry.snapshot_timestamp.set(snapshot.timestamp.timestamp())
-        telemetry.fence.set(stored.fence)
+        metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp())
+        metrics.fence.set(stored.fence)
 
     def _kept(self, shared: Snapshot | None) -> Held | None:
         newest = shared or (None if self._last_at(self._clock.boot()) else self._newest_row())

@@ -4,14 +4,14 @@ from functools import cache
 
 from django.conf import settings
 
-from services.catalogue import Movie
+from services.catalogue.entities import Movie
 from services.exceptions import MovieNotFound
 from services.freshness import Answer, Freshness, Health, Policy
-from services.ghibli import GhibliClient
+from services.ghibli.client import GhibliClient
+from services.persistence import DatabaseStore
 from services.redis_store import RedisStore
 from services.refresher import Refresher
 from services.sharing import ProcessStore, SharedStore
-from services.snapshots import DatabaseStore
 
 
 class MovieService:

@@ -15,7 +15,8 @@ import structlog
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from services import telemetry
+from services import metrics
+from services.catalogue.snapshot import Snapshot, is_from_the_future, pack, timestamp_of, unpack
 from services.clock import Clock
 from services.exceptions import Reason
 from services.sharing import (
@@ -30,7 +31,6 @@ from services.sharing import (
     View,
     newest_fence,
 )
-from services.snapshots import Snapshot, is_from_the_future, pack, timestamp_of, unpack
 
 log = structlog.get_logger(__name__)
 
@@ -191,13 +191,13 @@ class LatchedRedis:
     def _trouble(self, command: str, error: str) -> None:
         self.latched_until = self._clock.boot() + LATCH
         log.warning("redis_failed", command=command, error=error)
-        telemetry.redis_troubles.labels(command).inc()
+        metrics.redis_troubles.labels(command).inc()
 
     def _refuse(self, command: str, error: Exception) -> None:
         """What was read is not ours: leave Redis alone for a while, without what is in the way."""
         self.latched_until = self._clock.boot() + LATCH
         log.warning("redis_value_refused", command=command, error=type(error).__name__)
-        telemetry.redis_refused.inc()
+        metrics.redis_refused.inc()
         with suppress(RedisError, *NOT_A_REPLY):
             if self._keys:
                 self.connection.unlink(*self._keys)
@@ -246,7 +246,7 @@ class RedisStore:
             )
             if said[1]:
                 log.warning("redis_value_refused", name="current", error="not an answer")
-                telemetry.redis_refused.inc(said[1])
+                metrics.redis_refused.inc(said[1])
             if said[0] != b"ok":
                 return Refusal(said[0].decode())
             last = self._ours("last", said[4], self._unpack)
@@ -366,7 +366,7 @@ class RedisStore:
             return read(value)
         except ValueError as error:
             log.warning("redis_value_refused", name=name, error=str(error))
-            telemetry.redis_refused.inc()
+            metrics.redis_refused.inc()
             self._redis.unlink(_key(name))
             return None
 

@@ -10,11 +10,11 @@ from multiprocessing.util import Finalize
 
 import structlog
 
-from services import telemetry
+from services import metrics
 from services.clock import Clock
 from services.exceptions import Reason, UpstreamError
 from services.freshness import Answer, Freshness
-from services.ghibli import GhibliClient
+from services.ghibli.client import GhibliClient
 from services.sharing import Lease, Refusal, SharedStore, kept
 
 log = structlog.get_logger(__name__)
@@ -143,8 +143,8 @@ class Refresher:
             return
         seconds = self._clock.boot() - took_off
         outcome = "landed" if snapshot else "late"
-        telemetry.flights.labels(outcome, "").inc()
-        telemetry.flight_seconds.labels(outcome).observe(seconds)
+        metrics.flights.labels(outcome, "").inc()
+        metrics.flight_seconds.labels(outcome).observe(seconds)
         log.info(f"flight_{outcome}", fence=lease.fence, seconds=round(seconds, 3))
         # The lease knows of everybody's failures. This process may have seen none of them, or may not
         # have seen that another one has ended the outage.
@@ -160,8 +160,8 @@ class Refresher:
             self._store.release(lease)
             return
         cool_down = self.freshness.crash(lease, error, random.uniform(-1, 1))  # noqa: S311 (spread)
-        telemetry.flights.labels("failed", error.reason).inc()
-        telemetry.flight_seconds.labels("failed").observe(seconds)
+        metrics.flights.labels("failed", error.reason).inc()
+        metrics.flight_seconds.labels("failed").observe(seconds)
         log.warning(
             "flight_failed",
             reason=error.reason,

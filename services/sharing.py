@@ -22,10 +22,10 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from services import telemetry
+from services import metrics
+from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import Reason
-from services.snapshots import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -248,7 +248,7 @@ def kept(lease: Lease, store: SharedStore) -> Iterator[None]:
         while not over.wait(HEARTBEAT):
             if not store.renew(lease) and not over.is_set():
                 log.warning("lease_lost", fence=lease.fence)
-                telemetry.leases.labels("lost").inc()
+                metrics.leases.labels("lost").inc()
                 return
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()

@@ -5,10 +5,10 @@ from django.db import connections
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from fake_ghibli import StandIn
 from services.movies import movie_service
-from services.quotas import quotas
-from tests.servers import Postgres, Totoro, Valkey
-from upstream import StandIn
+from services.rate_limit import quotas
+from tests.support.servers import Postgres, Totoro, Valkey
 
 
 @pytest.fixture(autouse=True)

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import requests
 
-from tests.load import TOLERANCE, Answered, Cut, Load, Tally
-from tests.servers import (
+from tests.support.load import TOLERANCE, Answered, Cut, Load, Tally
+from tests.support.servers import (
     ROOT,
     Postgres,
     Process,
@@ -68,7 +68,7 @@ class Upstream(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         ports = ["--port", str(self.port), "--control", str(self.control)]
         super().__init__(
-            [sys.executable, "-m", "upstream", "--stamp", *ports],
+            [sys.executable, "-m", "fake_ghibli", "--stamp", *ports],
             cwd=ROOT,
             env=clean_environment(),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from configurations.utils import uppercase_attributes
 
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 from totoro.settings import CONFIGURATIONS, VERSION, Production, Variable
 
 README = ROOT / "README.md"
@@ -89,7 +89,7 @@ def test_a_link_to_a_file_leads_there(file: str) -> None:
 
 
 def test_code_cites_only_documents_that_are_here() -> None:
-    rooms = ("services", "movies", "totoro", "upstream", "tests")
+    rooms = ("services", "movies", "totoro", "fake_ghibli", "tests")
     files = [
         ROOT / "pyproject.toml",
         *(file for room in rooms for file in (ROOT / room).rglob("*.py")),

@@ -15,9 +15,9 @@ from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 
 from services.clock import Clock
-from totoro.errors import render
-from totoro.metrics import responses
-from totoro.problems import HOST_NOT_ALLOWED, URI_TOO_LONG
+from totoro.exception_handler import render
+from totoro.problem_types import HOST_NOT_ALLOWED, URI_TOO_LONG
+from totoro.views.metrics import responses
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from configurations.values import Value
 from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
 
-from totoro import parse
-from totoro.logs import configure_logging
-from totoro.reporting import start_sentry
+from totoro import env
+from totoro.observability.logging import configure_logging
+from totoro.observability.sentry import start_sentry
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ def stop(why: str) -> NoReturn:
     sys.exit(f"totoro: {why}")
 
 
-def env(
+def variable(
     default: object, to: Callable[[str], object], *, name: str | None = None, secret: bool = False
 ) -> Any:
     """A setting from the environment variable of the same name (or `name`), read through `to`."""
@@ -86,7 +86,7 @@ def env(
 def warn_of_misspelt_names() -> None:
     values = uppercase_attributes(Base).values()  # of the one that is set up, only values are left
     known = {value.variable for value in values if isinstance(value, Variable)} | OTHER_NAMES
-    for name, meant in parse.misspelt(os.environ, known).items():
+    for name, meant in env.misspelt(os.environ, known).items():
         log.warning("environment_variable_unknown", variable=name, meant=meant)
 
 
@@ -138,27 +138,27 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     # Errors look the same everywhere: Django's HTML debug pages stay off in Dev too.
     DEBUG = False
-    SECRET_KEY = env(REQUIRED, parse.secret_key, name="DJANGO_SECRET_KEY", secret=True)
-    ALLOWED_HOSTS = env(["127.0.0.1", "localhost", "[::1]"], parse.hosts)
+    SECRET_KEY = variable(REQUIRED, env.secret_key, name="DJANGO_SECRET_KEY", secret=True)
+    ALLOWED_HOSTS = variable(["127.0.0.1", "localhost", "[::1]"], env.hosts)
 
-    GHIBLI_API_BASE_URL = env("https://ghibliapi.vercel.app/", parse.upstream_url)
-    CACHE_TTL = env(60, parse.integer(1, 86_400))
+    GHIBLI_API_BASE_URL = variable("https://ghibliapi.vercel.app/", env.upstream_url)
+    CACHE_TTL = variable(60, env.integer(1, 86_400))
     # None: 10, or less of a short CACHE_TTL.
-    REFRESH_AHEAD = env(None, parse.integer(0, 86_400))
-    STALE_IF_ERROR = env(86_400, parse.integer(0, 3_153_600_000))
-    SNAPSHOT_HISTORY = env(100, parse.integer(1, 1_000_000))
+    REFRESH_AHEAD = variable(None, env.integer(0, 86_400))
+    STALE_IF_ERROR = variable(86_400, env.integer(0, 3_153_600_000))
+    SNAPSHOT_HISTORY = variable(100, env.integer(1, 1_000_000))
     # Requests and seconds, or None.
-    THROTTLE_RATE = env((600, 60), parse.rate)
-    TRUSTED_PROXIES = env(0, parse.integer(0, 10))
-    REDIS_URL = env("", parse.redis_url, secret=True)
-    DATABASE_URL = env("", parse.database_url, secret=True)
-    ORIGINS = env(["*"], parse.origins, name="CORS_ALLOWED_ORIGINS")
-    SENTRY_DSN = env("", parse.sentry_dsn, secret=True)
-    SENTRY_ENVIRONMENT = env("production", str)
-    LOG_LEVEL = env("INFO", parse.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    ACCESS_LOG = env(False, parse.boolean)
-    WEB_CONCURRENCY = env(1, parse.integer(1, 64))
-    PORT = env(8000, parse.integer(1, 65_535))
+    THROTTLE_RATE = variable((600, 60), env.rate)
+    TRUSTED_PROXIES = variable(0, env.integer(0, 10))
+    REDIS_URL = variable("", env.redis_url, secret=True)
+    DATABASE_URL = variable("", env.database_url, secret=True)
+    ORIGINS = variable(["*"], env.origins, name="CORS_ALLOWED_ORIGINS")
+    SENTRY_DSN = variable("", env.sentry_dsn, secret=True)
+    SENTRY_ENVIRONMENT = variable("production", str)
+    LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    ACCESS_LOG = variable(False, env.boolean)
+    WEB_CONCURRENCY = variable(1, env.integer(1, 64))
+    PORT = variable(8000, env.integer(1, 65_535))
     # Per process, so as many requests it works on at once. A thread is made when it is needed, and
     # needed for long only by requests that wait for a refresh: after an idle minute, of 1,000 clients
     # who come to eight processes at once. At most half of them may wait, so the others are still served.
@@ -212,17 +212,17 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "DEFAULT_AUTHENTICATION_CLASSES": [],
         "DEFAULT_PERMISSION_CLASSES": [],
         "UNAUTHENTICATED_USER": None,
-        "DEFAULT_RENDERER_CLASSES": ["movies.renderers.PlainJSONRenderer"],
+        "DEFAULT_RENDERER_CLASSES": ["movies.http.renderers.PlainJSONRenderer"],
         "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-        "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.negotiation.WeighedNegotiation",
-        "DEFAULT_METADATA_CLASS": "movies.metadata.AllowedMethods",
-        "EXCEPTION_HANDLER": "totoro.errors.problem_response",
+        "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.http.negotiation.WeighedNegotiation",
+        "DEFAULT_METADATA_CLASS": "movies.http.metadata.AllowedMethods",
+        "EXCEPTION_HANDLER": "totoro.exception_handler.problem_response",
         # An unknown parameter is ignored, `format` included; the documentation turns it on again.
         "URL_FORMAT_OVERRIDE": None,
     }
     SWAGGER_USE_COMPAT_RENDERERS = False
     SWAGGER_SETTINGS = {
-        "DEFAULT_INFO": "totoro.docs.INFO",
+        "DEFAULT_INFO": "totoro.views.documentation.INFO",
         "USE_SESSION_AUTH": False,
         "SECURITY_DEFINITIONS": None,
         # None, not "": else Swagger UI sends the document's address to a validator on the internet.
@@ -304,12 +304,12 @@ class Production(Base):
 class Dev(Base):
     """`make run`: pretty logs, django-extensions, and the debug toolbar on HTML pages."""
 
-    SECRET_KEY = env(
-        get_random_secret_key(), parse.secret_key, name="DJANGO_SECRET_KEY", secret=True
+    SECRET_KEY = variable(
+        get_random_secret_key(), env.secret_key, name="DJANGO_SECRET_KEY", secret=True
     )
     # The bundled catalogue is as old as its file; a developer without the Ghibli API wants it still.
-    STALE_IF_ERROR = env(3_153_600_000, parse.integer(0, 3_153_600_000))
-    SENTRY_ENVIRONMENT = env("development", str)
+    STALE_IF_ERROR = variable(3_153_600_000, env.integer(0, 3_153_600_000))
+    SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True
     # The toolbar's own files too, which `make static` leaves out.
     WHITENOISE_USE_FINDERS = True
@@ -318,7 +318,7 @@ class Dev(Base):
     # First of all, so that a request that it does not show passes it by untouched.
     MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *Base.MIDDLEWARE]
     INTERNAL_IPS = ["127.0.0.1", "::1"]
-    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "totoro.toolbar.is_shown"}
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "totoro.observability.toolbar.is_shown"}
 
 
 class Test(Base):

@@ -15,10 +15,10 @@ from whitenoise.middleware import WhiteNoiseFileResponse, WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-from movies.caching import PreconditionFailed
-from movies.negotiation import prefers_gzip
-from totoro.errors import render
-from totoro.problems import METHOD_NOT_ALLOWED, PRECONDITION_FAILED
+from movies.http.conditional import PreconditionFailed
+from movies.http.negotiation import prefers_gzip
+from totoro.exception_handler import render
+from totoro.problem_types import METHOD_NOT_ALLOWED, PRECONDITION_FAILED
 
 METHODS = ["GET", "HEAD", "OPTIONS"]
 

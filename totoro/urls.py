@@ -1,15 +1,15 @@
 from django.conf import settings
 from django.urls import include, path, re_path
 
-from totoro.docs import SchemaView
-from totoro.health import LivezView, ReadyzView
-from totoro.metrics import MetricsView
-from totoro.problems import ProblemListView, ProblemView
+from totoro.problem_types import ProblemListView, ProblemView
+from totoro.views.documentation import SchemaView
+from totoro.views.health import LivezView, ReadyzView
+from totoro.views.metrics import MetricsView
 
-handler400 = "totoro.errors.bad_request"
-handler403 = "totoro.errors.permission_denied"
-handler404 = "totoro.errors.page_not_found"
-handler500 = "totoro.errors.server_error"
+handler400 = "totoro.exception_handler.bad_request"
+handler403 = "totoro.exception_handler.permission_denied"
+handler404 = "totoro.exception_handler.page_not_found"
+handler500 = "totoro.exception_handler.server_error"
 
 urlpatterns = [
     path("", SchemaView.with_ui("swagger"), name="swagger-ui"),

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.urls import get_resolver
 
 from services.movies import movie_service
-from services.quotas import quotas
-from totoro.proxy import TrustedProxies
+from services.rate_limit import quotas
+from totoro.forwarded import TrustedProxies
 
 # Threads that wait for their turn wake up this often (seconds) to ask for it. No request computes for
 # so long, so with the default of 0.005 a thousand clients who wait for a flight cost Python 3.13 on

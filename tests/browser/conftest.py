@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
 
 from movies.web_page import PICTURE_HOSTS
-from tests.servers import Totoro
+from tests.support.servers import Totoro
 
 # The container is the sandbox; nothing is fetched but what a page asks for.
 ARGUMENTS = [

@@ -9,10 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from services import bundled
+from fake_ghibli import StandIn
+from services.catalogue import bundled
 from tests.browser.conftest import DESKTOP, PHONE, Visit
-from tests.servers import Totoro, wait_until
-from upstream import StandIn
+from tests.support.servers import Totoro, wait_until
 
 pytestmark = pytest.mark.browser
 

@@ -5,7 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Visit
-from tests.servers import ROOT, wait_until
+from tests.support.servers import ROOT, wait_until
 
 pytestmark = pytest.mark.browser
 

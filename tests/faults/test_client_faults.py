@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripted import FILMS, Gate, Scripted, then
-from tests.servers import Totoro, proc, wait_until
+from tests.support.scripted import FILMS, Gate, Scripted, then
+from tests.support.servers import Totoro, proc, wait_until
 from totoro.settings import Base
 
 MIB = 1024 * 1024

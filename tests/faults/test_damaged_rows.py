@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections
 
+from fake_ghibli import StandIn
 from services.models import KeptSnapshot
-from services.snapshots import DatabaseStore
-from tests.servers import Totoro, end, stored_snapshots, wait_until
-from tests.services.fakes import make_snapshot
-from upstream import StandIn
+from services.persistence import DatabaseStore
+from tests.support.fakes import make_snapshot
+from tests.support.servers import Totoro, end, stored_snapshots, wait_until
 
 TABLE = "services_keptsnapshot"
 # What a row is changed to: SQLite keeps any type in any column.

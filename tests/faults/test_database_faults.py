@@ -19,16 +19,18 @@ from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
-from services import freshness, ghibli
+from fake_ghibli import StandIn
+from services import freshness
+from services.catalogue.snapshot import Snapshot
+from services.ghibli import client
 from services.models import KeptSnapshot
-from services.snapshots import DatabaseStore, Snapshot
+from services.persistence import DatabaseStore
 from tests.conftest import restart_service
-from tests.faults.toxics import Proxy
-from tests.scripted import Exchange, Scripted
-from tests.servers import Postgres, Totoro, Valkey, wait_until
-from tests.services.fakes import make_snapshot
+from tests.support.fakes import make_snapshot
+from tests.support.scripted import Exchange, Scripted
+from tests.support.servers import Postgres, Totoro, Valkey, wait_until
+from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
-from upstream import StandIn
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 TABLE = "services_keptsnapshot"
@@ -546,7 +548,7 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
     api: Client, settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(freshness, "COOL_DOWNS", (0.05,))
-    monkeypatch.setattr(ghibli, "RETRY_BACKOFF", 0.02)
+    monkeypatch.setattr(client, "RETRY_BACKOFF", 0.02)
     with Scripted() as upstream, Proxy(valkey.port) as redis:
         url = f"redis://127.0.0.1:{redis.port}/0"
         settings.REDIS_URL, settings.CACHES = url, redis_caches(url)

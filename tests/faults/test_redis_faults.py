@@ -17,13 +17,13 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from fake_ghibli import StandIn
 from services import redis_store
 from tests.conftest import restart_service
-from tests.faults.toxics import Proxy
-from tests.scripted import FILMS, Gate, Scripted, then
-from tests.servers import Totoro, Valkey, wait_until
+from tests.support.scripted import FILMS, Gate, Scripted, then
+from tests.support.servers import Totoro, Valkey, wait_until
+from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
-from upstream import StandIn
 
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,12 +11,12 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 from redis import Redis, ResponseError
 
-from services.quotas import quotas
+from fake_ghibli import StandIn
+from services.rate_limit import quotas
 from tests.conftest import restart_service
-from tests.faults.replies import REPLIES, ReplyProxy
-from tests.servers import Valkey, wait_until
+from tests.support.replies import REPLIES, ReplyProxy
+from tests.support.servers import Valkey, wait_until
 from totoro.settings import redis_caches
-from upstream import StandIn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import (
+from fake_ghibli import StandIn
+from tests.support.servers import (
     ROOT,
     Totoro,
     clean_environment,
@@ -24,7 +25,6 @@ from tests.servers import (
     process_state,
     wait_until,
 )
-from upstream import StandIn
 
 MIB = 1024 * 1024
 HALF_A_REQUEST = b"GET /movies/ HTTP/1.1\r\nHost: loc"
@@ -283,7 +283,7 @@ def test_ends_when_no_worker_can_load_the_application() -> None:
     environment = {
         **clean_environment(),
         "DJANGO_SECRET_KEY": "only-for-this-test",
-        "DJANGO_SETTINGS_MODULE": "tests.faults.unloadable_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.unloadable_settings",
         "PORT": str(free_port()),
     }
 

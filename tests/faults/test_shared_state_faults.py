@@ -12,12 +12,12 @@ import requests
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from fake_ghibli import StandIn, Switches
 from tests.conftest import restart_service
-from tests.faults.toxics import Proxy
-from tests.load import loaded, under_load
-from tests.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
+from tests.support.load import loaded, under_load
+from tests.support.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
+from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
-from upstream import StandIn, Switches
 
 
 def timestamp(response: requests.Response) -> datetime:

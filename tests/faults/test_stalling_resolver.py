@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Totoro, end
-from upstream import StandIn
+from fake_ghibli import StandIn
+from tests.support.servers import ROOT, WITHOUT, Totoro, end
 
 pytestmark = pytest.mark.slow
 
-STALLS = ROOT / "tests" / "interpreter" / "stalling_resolver"
+STALLS = ROOT / "tests" / "support" / "interpreter" / "stalling_resolver"
 
 
 def started(folder: Path, stack: ExitStack, **variables: object) -> Totoro:
     upstream = stack.enter_context(StandIn())
-    paths = f"{STALLS}:{ROOT / 'tests' / 'without'}"
+    paths = f"{STALLS}:{WITHOUT}"
     server = Totoro(
         folder,
         migrate=False,

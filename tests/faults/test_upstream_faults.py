@@ -28,13 +28,13 @@ from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
-from services import freshness, ghibli
+from services import freshness
 from services.exceptions import Reason
-from services.ghibli import GhibliClient
+from services.ghibli import client
+from services.ghibli.client import GhibliClient
 from services.models import KeptSnapshot
 from tests.conftest import restart_service
-from tests.faults.toxics import Proxy
-from tests.scripted import (
+from tests.support.scripted import (
     CATALOGUE,
     FILMS,
     PEOPLE,
@@ -48,7 +48,8 @@ from tests.scripted import (
     person,
     then,
 )
-from tests.servers import Totoro, proc, wait_until
+from tests.support.servers import Totoro, proc, wait_until
+from tests.support.toxics import Proxy
 
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -130,7 +131,7 @@ def impatient(trouble: Trouble) -> Trouble:
     @contextmanager
     def hurried(it: World) -> Iterator[None]:
         for name in ("RESOLVE_TIMEOUT", "CONNECT_TIMEOUT", "READ_TIMEOUT"):
-            it.patch.setattr(ghibli, name, 0.2)
+            it.patch.setattr(client, name, 0.2)
         yield from entered(trouble(it))
 
     return hurried
@@ -351,7 +352,7 @@ def authority() -> trustme.CA:
 def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
     monkeypatch.setattr(freshness, "COOL_DOWNS", (COOL_DOWN,))
-    monkeypatch.setattr(ghibli, "RETRY_BACKOFF", 0.02)
+    monkeypatch.setattr(client, "RETRY_BACKOFF", 0.02)
 
 
 @pytest.fixture
@@ -625,7 +626,7 @@ def test_it_is_asked_again_when_that_time_is_over_and_not_before(
 def test_half_of_the_films_gone_is_believed_once_it_stayed_so(
     world: World, api: Client, flights: Flights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.shrinkage.SECONDS", 1.0)
+    monkeypatch.setattr("services.catalogue.plausibility.SECONDS", 1.0)
     good = warmed(api)
     flights.forget()
     started = time.monotonic()

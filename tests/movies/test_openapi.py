@@ -20,10 +20,10 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance
 from swagger_spec_validator.validator20 import validate_spec
 
-from movies.query_params import DetailQuerySerializer, ListQuerySerializer
+from fake_ghibli import StandIn
+from movies.query.params import DetailQuerySerializer, ListQuerySerializer
 from movies.serializers import MovieListSerializer, MovieSerializer, PersonSerializer
-from tests.servers import ROOT, Totoro
-from upstream import StandIn
+from tests.support.servers import ROOT, Totoro
 
 SNAPSHOT = ROOT / "docs" / "openapi.json"
 PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"

@@ -9,10 +9,10 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from services import bundled
-from services.snapshots import DatabaseStore
+from fake_ghibli import StandIn
+from services.catalogue import bundled
+from services.persistence import DatabaseStore
 from tests.conftest import restart_service
-from upstream import StandIn
 
 CASTLE = "2baf70d1-42bb-4437-b551-e5fed5a87abe"
 MOVIE_KEYS = [
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
-    """Merge as the contract says, in code that shares nothing with catalogue.py."""
+    """Merge as the contract says, in code that shares nothing with merge.py."""
     merged = []
     for film in films:
         movie = {key: film.get(key, "") for key in MOVIE_KEYS}
@@ -243,9 +243,9 @@ def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
 
 
 def keep_bundled_catalogue(*, age: timedelta) -> None:
-    from services import catalogue
-    from services.snapshots import Snapshot
+    from services.catalogue import merge
+    from services.catalogue.snapshot import Snapshot
 
     facts = bundled.load()
-    movies = catalogue.build(facts.films, facts.people).movies
+    movies = merge.build(facts.films, facts.people).movies
     DatabaseStore().keep(Snapshot(datetime.now(UTC) - age, movies))

@@ -12,13 +12,14 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import Client
 
+from fake_ghibli import StandIn
 from movies import web_page
-from movies.filters import FILTERS, NumberFilter, TextFilter
-from movies.query_params import Query
-from services import bundled, catalogue
-from services.catalogue import Movie, Person
-from services.snapshots import DatabaseStore, Snapshot
-from upstream import StandIn
+from movies.query.filters import FILTERS, NumberFilter, TextFilter
+from movies.query.params import Query
+from services.catalogue import bundled, merge
+from services.catalogue.entities import Movie, Person
+from services.catalogue.snapshot import Snapshot
+from services.persistence import DatabaseStore
 
 CHROME = (
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;"
@@ -154,7 +155,7 @@ def test_it_says_how_old_the_data_is(api: Client, visit: Open) -> None:
 def test_it_says_when_the_data_is_stale(visit: Open, upstream: StandIn) -> None:
     facts = bundled.load()
     then = datetime.now(UTC) - timedelta(hours=1)
-    DatabaseStore().keep(Snapshot(then, catalogue.build(facts.films, facts.people).movies))
+    DatabaseStore().keep(Snapshot(then, merge.build(facts.films, facts.people).movies))
     upstream.switches.status = 503
 
     response = visit()

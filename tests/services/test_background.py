@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.background import CoalescedCalls, Resolver, start
-from tests.servers import wait_until
+from tests.support.servers import wait_until
 
 
 def test_an_error_is_raised_in_whoever_wants_the_result() -> None:

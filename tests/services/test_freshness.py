@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services import freshness
+from services.catalogue.snapshot import Snapshot
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.freshness import (
     COOL_DOWNS,
@@ -15,9 +16,9 @@ from services.freshness import (
     cool_down_seconds,
     seconds_left,
 )
+from services.persistence import DatabaseStore
 from services.sharing import Lease, ProcessStore, Refusal
-from services.snapshots import DatabaseStore, Snapshot
-from tests.services.fakes import EPOCH, FakeClock, make_fetched, make_snapshot
+from tests.support.fakes import EPOCH, FakeClock, make_fetched, make_snapshot
 
 POLICY = Policy(ttl=60, ahead=10, stale_if_error=3600)
 

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.catalogue.snapshot import Snapshot
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.freshness import Answer, Freshness, Policy, Source
+from services.persistence import DatabaseStore
 from services.sharing import LEASE, CoolDown, Lease, ProcessStore, Refusal, Stored, View
-from services.snapshots import DatabaseStore, Snapshot
-from tests.services.fakes import FakeClock, make_fetched
+from tests.support.fakes import FakeClock, make_fetched
 
 POLICY = Policy(ttl=60, ahead=10, stale_if_error=86_400)
 WORKERS = 3

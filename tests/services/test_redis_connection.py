@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from services.redis_connection import BoundedConnectionPool
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 
 def test_every_address_of_a_name_is_tried(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from services.sharing import (
     SharedStore,
     Stored,
 )
-from tests.servers import Valkey
-from tests.services.fakes import make_snapshot
+from tests.support.fakes import make_snapshot
+from tests.support.servers import Valkey
 
 
 def in_process(settings: Settings, valkey: Valkey) -> SharedStore:

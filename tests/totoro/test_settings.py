@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 from configurations.utils import uppercase_attributes
 
-from tests.servers import ROOT, clean_environment, manage
-from totoro.parse import TEMPLATE_SECRET
+from tests.support.servers import ROOT, clean_environment, manage
+from totoro.env import TEMPLATE_SECRET
 from totoro.settings import REQUIRED, Dev, Production, Variable
 
 VARIABLES = {
@@ -410,7 +410,7 @@ def test_names_in_the_env_file_that_nothing_reads_are_warned_of(tmp_path: Path) 
 
 
 def test_dev_without_its_packages_stops_the_start_with_one_line() -> None:
-    without = ROOT / "tests" / "interpreter" / "production_packages"
+    without = ROOT / "tests" / "support" / "interpreter" / "production_packages"
     environment = {**PRODUCTION, "DJANGO_CONFIGURATION": "Dev", "PYTHONPATH": str(without)}
 
     stopped = manage("check", environment=environment, check=False)

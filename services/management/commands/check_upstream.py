@@ -7,10 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from services import defects
-from services.defects import MEANINGS, Defect, Kind
+from services.catalogue import audit
+from services.catalogue.audit import MEANINGS, Defect, Kind
 from services.exceptions import UpstreamError
-from services.ghibli import Fetched, GhibliClient
+from services.ghibli.client import Fetched, GhibliClient
 
 # Of a longer text: enough to find it. `--json` has all.
 WIDTH = 90
@@ -27,14 +27,14 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        client = GhibliClient(settings.GHIBLI_API_BASE_URL, film_fields=defects.FIELDS["films"])
+        client = GhibliClient(settings.GHIBLI_API_BASE_URL, film_fields=audit.FIELDS["films"])
         try:
             fetched = client.fetch()
         except UpstreamError as error:
             raise CommandError(
                 f"The Ghibli API failed ({error.reason}): {error}.", returncode=2
             ) from error
-        found = defects.find(fetched.films, fetched.people)
+        found = audit.find(fetched.films, fetched.people)
         if options["json"]:
             self.stdout.write(json.dumps(_report(fetched, found), ensure_ascii=False, indent=2))
         else:

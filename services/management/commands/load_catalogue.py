@@ -5,8 +5,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from services import bundled, catalogue
-from services.snapshots import DatabaseStore, Snapshot
+from services.catalogue import bundled, merge
+from services.catalogue.snapshot import Snapshot
+from services.persistence import DatabaseStore
 
 
 class Command(BaseCommand):
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         store = DatabaseStore()
         facts = bundled.load()
-        snapshot = Snapshot(facts.taken, catalogue.build(facts.films, facts.people).movies)
+        snapshot = Snapshot(facts.taken, merge.build(facts.films, facts.people).movies)
         try:
             kept = store.keep_oldest(snapshot)
         except DatabaseError as error:

@@ -5,15 +5,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from services import changes
-from services.changes import Altered, Changes, Difference, Edit
+from services.catalogue import diff
+from services.catalogue.diff import Altered, Changes, Difference, Edit
+from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import UpstreamError
 from services.freshness import Freshness
-from services.ghibli import GhibliClient
+from services.ghibli.client import GhibliClient
 from services.movies import policy, shared_store
+from services.persistence import DatabaseStore
 from services.sharing import Lease, Refusal, kept
-from services.snapshots import DatabaseStore, Snapshot
 
 # Of a text that changed: enough to see what it is about. `--verbosity 2` shows all of it.
 WIDTH = 60
@@ -105,7 +106,7 @@ class Command(BaseCommand):
             self._say(f"Nothing has changed since {_moment(before)}.")
         else:
             self._say(f"Changed since {_moment(before)}:")
-            for line in self._lines(changes.compare(before, snapshot)):
+            for line in self._lines(diff.compare(before, snapshot)):
                 self._say(line)
 
     def _when_live(self, snapshot: Snapshot) -> str:

@@ -8,9 +8,9 @@ import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from services.catalogue import Movie
+from services.catalogue.entities import Movie
 from services.models import KeptSnapshot
-from services.snapshots import DatabaseStore
+from services.persistence import DatabaseStore
 
 HEADINGS = ("timestamp", "age", "movies", "people", "digest", "size")
 

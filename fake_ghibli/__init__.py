@@ -1,0 +1,10 @@
+"""A fake Ghibli API for tests and demonstrations: `python -m fake_ghibli --port 3900`.
+
+It answers the way the real program (json-server on express) was seen to answer, quirks included.
+Not there: pages, sorting, operators such as `title_like`, JSONP and /swagger.yaml.
+"""
+
+from fake_ghibli.server import Seen, StandIn
+from fake_ghibli.switches import Switches
+
+__all__ = ["Seen", "StandIn", "Switches"]

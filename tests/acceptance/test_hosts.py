@@ -1,0 +1,88 @@
+"""Under which names Totoro answers, and how it says so where it does not."""
+
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers import Totoro
+from totoro.middleware import LOGGED_HOSTS, LONGEST_HOST
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Totoro]:
+    """A server of the test's own, which has logged nothing yet."""
+    server = Totoro(tmp_path, ALLOWED_HOSTS="movies.example,127.0.0.1")
+    yield server
+    server.terminate()
+
+
+def refused(server: Totoro) -> list[dict[str, Any]]:
+    return server.events("host_not_allowed")
+
+
+def test_a_host_that_is_not_allowed_is_told_what_decides_it(fresh: Totoro) -> None:
+    response = fresh.get("/movies/", headers={"Host": "evil.example"})
+
+    assert response.status_code == 400
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    problem = response.json()
+    assert problem["type"] == "/problems/host-not-allowed/"
+    assert "not allowed" in problem["detail"]
+    assert "ALLOWED_HOSTS" in problem["detail"]
+    assert "evil" not in response.text
+    about = fresh.get(problem["type"]).json()["about"]
+    assert "ALLOWED_HOSTS" in about
+
+
+def test_each_host_that_is_not_allowed_is_logged_once(fresh: Totoro) -> None:
+    for _ in range(3):
+        for host in ("a.example", "A.example:8080", "b.example", "[::2]"):
+            for path in ("/movies/", "/", "/none/", "/problems/"):
+                assert fresh.get(path, headers={"Host": host}).status_code == 400
+        assert fresh.get("/problems/", headers={"Host": "movies.example:81"}).ok
+
+    assert [event["host"] for event in refused(fresh)] == ["a.example", "b.example", "[::2]"]
+    assert {event["level"] for event in refused(fresh)} == {"warning"}
+
+
+def test_nobody_can_fill_the_log_with_hosts(fresh: Totoro) -> None:
+    for number in range(LOGGED_HOSTS + 20):
+        host = f"{number}.{'x' * 7000}.example"
+        assert fresh.get("/problems/", headers={"Host": host}).status_code == 400
+
+    assert len(refused(fresh)) == LOGGED_HOSTS
+    assert max(len(event["host"]) for event in refused(fresh)) == LONGEST_HOST
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_whoever_watches_over_totoro_may_use_any_host(fresh: Totoro, path: str) -> None:
+    assert fresh.get(path, headers={"Host": "10.0.0.9:8000"}).status_code in (200, 503)
+    assert refused(fresh) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Host: a.example\r\nHost: movies.example",
+        b"Host: movies.example, a.example",
+        b"Host: movies.example@a.example",
+        b"Host: movies.example:port",
+        b"Host: a_b.example/",
+    ],
+)
+def test_a_host_that_is_none_is_a_malformed_request(fresh: Totoro, lines: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", fresh.port), timeout=10) as connection:
+        connection.sendall(b"GET /problems/ HTTP/1.1\r\n" + lines + b"\r\n\r\n")
+        response = HTTPResponse(connection)
+        response.begin()
+        body = response.read()
+
+    assert response.status == 400
+    assert not body or b'"type":"/problems/bad-request/"' in body
+    assert refused(fresh) == []

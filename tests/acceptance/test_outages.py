@@ -1,0 +1,74 @@
+"""What operators read of an outage that several processes live through."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fake_ghibli import StandIn
+from tests.support.servers import Totoro, Valkey, replicas, wait_until
+
+
+@pytest.fixture
+def upstream() -> Iterator[StandIn]:
+    with StandIn() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def pair(tmp_path: Path, upstream: StandIn, valkey: Valkey) -> Iterator[list[Totoro]]:
+    """Two servers, which share Redis and a database."""
+    with ExitStack() as stack:
+        yield replicas(
+            2,
+            tmp_path,
+            stack,
+            GHIBLI_API_BASE_URL=upstream.url,
+            REDIS_URL=valkey.url,
+            CACHE_TTL=1,
+            REFRESH_AHEAD=0,
+        )
+
+
+def backoff_is_over(valkey: Valkey) -> bool:
+    return not valkey.client.keys("*cool*")
+
+
+def fail_once(server: Totoro, upstream: StandIn, valkey: Valkey) -> None:
+    """One refresh of this server fails; then the upstream works, and the backoff is over."""
+    upstream.switches.status = 500
+    assert server.get("/movies/").status_code == 503
+    upstream.switches.status = None
+    wait_until(lambda: backoff_is_over(valkey), what="the backoff is over")
+
+
+def test_the_end_of_an_outage_is_logged_by_a_process_that_saw_none_of_it(
+    pair: list[Totoro], upstream: StandIn, valkey: Valkey
+) -> None:
+    first, second = pair
+    fail_once(first, upstream, valkey)
+
+    assert second.get("/movies/").status_code == 200
+
+    wait_until(lambda: bool(second.events("flight_landed")))
+    wait_until(lambda: bool(second.events("outage_over")), seconds=2)
+    (over,) = second.events("outage_over")
+    assert over["failures"] == 1
+
+
+def test_the_end_of_an_outage_is_logged_by_one_process_only(
+    pair: list[Totoro], upstream: StandIn, valkey: Valkey
+) -> None:
+    first, second = pair
+    fail_once(first, upstream, valkey)
+    assert second.get("/movies/").status_code == 200
+    current = valkey.client.keys("*current*")
+    assert current
+    wait_until(lambda: not valkey.client.exists(*current), what="the entry has expired")
+
+    assert first.get("/movies/").status_code == 200
+
+    wait_until(lambda: bool(first.events("flight_landed")))
+    first.terminate()
+    assert first.events("outage_over") == []

@@ -1,0 +1,61 @@
+"""The query parameters: what is refused, what is ignored, and that all are described."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.http import QueryDict
+from rest_framework.exceptions import ValidationError
+
+from movies.query.params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "allowed"),
+    [
+        *[(f"limit={bad}", "limit", "1 to 250") for bad in ("0", "-1", "251", "1e9", "abc", "1.0")],
+        *[(f"limit={bad}", "limit", "1 to 250") for bad in ("", "+5", " 5", "٣", "9" * 5000)],
+        ("limit=1&limit=2", "limit", "once"),
+        ("offset=-1", "offset", "0 to 1000000"),
+        ("release_date=MCMXCII", "release_date", "0 to 9999"),
+        ("release_date_min=x", "release_date_min", "0 to 9999"),
+        ("release_date_max=10000", "release_date_max", "0 to 9999"),
+        ("rt_score_min=101", "rt_score_min", "0 to 100"),
+        ("ordering=producer", "ordering", "title, -title, director"),
+        ("ordering=--title", "ordering", "title, -title, director"),
+        ("ordering=title,,director", "ordering", "title, -title, director"),
+        ("fields=", "fields", "one or more of id, title"),
+        ("fields=id,nope", "fields", "id, title, original_title"),
+        ("fields=people.nope", "fields", "people.name"),
+        ("fields=people.", "fields", "people.name"),
+        ("fields=" + "id," * 50 + "id", "fields", "at most 50"),
+        ("search=" + "x" * 101, "search", "100"),
+        ("title=%00", "title", "Null"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
+    asked: str, name: str, allowed: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read_query(QueryDict(asked))
+    assert isinstance(caught.value.detail, dict)
+    assert list(caught.value.detail) == [name]
+    assert allowed in str(caught.value.detail[name])
+
+
+def test_a_parameter_that_is_not_known_is_ignored() -> None:
+    assert read_query(QueryDict("page=2&page=3&format=xml&foo")) == Query()
+    assert read_query(QueryDict("limit=abc"), DetailQuerySerializer) == Query()
+
+
+def test_equal_queries_are_equal_whatever_the_order_of_their_parameters() -> None:
+    asked = read_query(QueryDict("rt_score_min=90&title=castle&director="))
+
+    assert asked == read_query(QueryDict("title=castle&rt_score_min=90"))
+    assert asked == Query(filters=(("title", "castle"), ("rt_score_min", 90)))
+
+
+def test_every_parameter_is_described() -> None:
+    described: Mapping[str, Any] = ListQuerySerializer().get_fields()
+
+    assert all(field.help_text for field in described.values())

@@ -1,0 +1,168 @@
+"""Films that are gone, on a clock that stands still."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from services.catalogue import merge
+from services.catalogue.plausibility import Shrinkage
+from services.catalogue.snapshot import Snapshot
+from services.exceptions import Reason, UpstreamError
+from services.freshness import Freshness, Policy
+from services.ghibli.client import Fetched
+from services.persistence import DatabaseStore
+from services.sharing import Lease, ProcessStore
+from tests.support.fakes import EPOCH, FakeClock
+
+
+def films(count: int) -> list[dict[str, str]]:
+    return [{"id": f"film-{number}", "title": f"Film {number}"} for number in range(count)]
+
+
+PEOPLE = [{"id": "totoro", "name": "Totoro", "films": "/films/film-0"}]
+
+
+def snapshot(count: int, timestamp: datetime = EPOCH) -> Snapshot:
+    return Snapshot(timestamp, merge.build(films(count), PEOPLE).movies)
+
+
+KNOWN = snapshot(22)
+
+
+def is_believed(shrinkage: Shrinkage, count: int, now: float, known: Snapshot = KNOWN) -> bool:
+    try:
+        shrinkage.check(snapshot(count), known, now)
+    except UpstreamError as error:
+        return error.reason is not Reason.SHRUNK
+    return True
+
+
+def verdicts(*flights: tuple[int, float]) -> list[bool]:
+    shrinkage = Shrinkage()
+    return [is_believed(shrinkage, count, now) for count, now in flights]
+
+
+@pytest.mark.parametrize(("count", "believed"), [(10, False), (11, True), (22, True), (100, True)])
+def test_less_than_half_of_the_films_is_not_believed(count: int, believed: bool) -> None:
+    assert verdicts((count, 0)) == [believed]
+
+
+def test_what_stays_away_for_three_flights_and_ten_minutes_is_believed() -> None:
+    assert verdicts((10, 5), (10, 300), (10, 605)) == [False, False, True]
+
+
+def test_three_flights_within_ten_minutes_are_not_enough() -> None:
+    assert verdicts((10, 5), (10, 15), (10, 604), (10, 605)) == [False, False, False, True]
+
+
+def test_two_flights_are_not_enough_however_far_apart() -> None:
+    assert verdicts((10, 5), (10, 5000), (10, 5001)) == [False, False, True]
+
+
+def test_what_comes_differently_every_time_does_not_stay() -> None:
+    assert not any(verdicts((10, 0), (3, 400), (10, 700), (3, 1400)))
+
+
+def test_a_good_answer_in_between_starts_the_count_anew() -> None:
+    shrinkage = Shrinkage()
+    newer = snapshot(22, EPOCH + timedelta(minutes=5))
+    for now in (0, 300):
+        assert not is_believed(shrinkage, 10, now)
+
+    assert not is_believed(shrinkage, 10, 605, newer)
+    assert not is_believed(shrinkage, 10, 905, newer)
+    assert is_believed(shrinkage, 10, 1205, newer)
+
+
+# As a worker lives it
+
+
+class Database(DatabaseStore):
+    def __init__(self, kept: Snapshot | None) -> None:
+        self.kept = kept
+
+    def newest(self) -> Snapshot | None:
+        return self.kept
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+class Worker:
+    def __init__(
+        self, clock: FakeClock, store: ProcessStore | None = None, kept: Snapshot | None = None
+    ) -> None:
+        self.clock = clock
+        policy = Policy(ttl=60, ahead=10, stale_if_error=3600)
+        store = store or ProcessStore(clock)
+        self.freshness = Freshness(store, Database(kept), policy, clock)
+
+    def fly(self, found: Sequence[dict[str, str]]) -> str:
+        """The reason for which the flight failed, or how many movies it brought."""
+        self.freshness._missed = True
+        lease, took_off = self.freshness.take_off(), self.clock.boot()
+        assert isinstance(lease, Lease)
+        self.freshness.recall(lease.last)
+        try:
+            landed = self.freshness.land(lease, Fetched(self.clock.wall(), found, PEOPLE), took_off)
+        except UpstreamError as error:
+            return self.freshness.crash(lease, error, 0.0).reason
+        assert landed
+        return f"{len(landed.movies)} movies"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def test_a_worker_refuses_vanished_films_until_they_have_stayed_away(clock: FakeClock) -> None:
+    worker = Worker(clock)
+    assert worker.fly(films(22)) == "22 movies"
+
+    found = []
+    for _ in range(22):
+        clock.advance(60)
+        found.append(worker.fly(films(10)))
+
+    # The flight of the 1st minute is the first of them, that of the 11th ten minutes later.
+    assert found == ["shrunk"] * 10 + ["10 movies"] * 12
+
+
+def test_a_new_process_remembers_from_the_database_how_many_there_were(clock: FakeClock) -> None:
+    worker = Worker(clock, kept=snapshot(22, clock.wall() - timedelta(minutes=30)))
+
+    assert worker.fly(films(10)) == "shrunk"
+
+
+def test_a_new_process_learns_from_the_others_how_many_there_were(clock: FakeClock) -> None:
+    store = ProcessStore(clock)
+    Worker(clock, store).fly(films(22))
+    clock.advance(120)
+
+    assert Worker(clock, store).fly(films(10)) == "shrunk"
+
+
+def test_what_one_worker_believes_the_others_do_too(clock: FakeClock) -> None:
+    store = ProcessStore(clock)
+    one, other = Worker(clock, store), Worker(clock, store)
+    one.fly(films(22))
+    clock.advance(60)
+    other.fly(films(22))
+    for _ in range(11):
+        clock.advance(60)
+        one.fly(films(10))
+    clock.advance(60)
+
+    assert other.fly(films(10)) == "10 movies"
+
+
+def test_few_films_are_better_than_an_answer_too_old_to_give(clock: FakeClock) -> None:
+    worker = Worker(clock, kept=snapshot(22, clock.wall() - timedelta(hours=2)))
+
+    assert worker.fly(films(10)) == "10 movies"
+
+
+def test_with_nothing_to_compare_it_with_any_number_of_films_is_believed(clock: FakeClock) -> None:
+    assert Worker(clock).fly(films(1)) == "1 movies"

@@ -1,0 +1,486 @@
+"""The management commands: what they do, what they say, how they end."""
+
+import json
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from fake_ghibli import StandIn
+from services.models import KeptSnapshot
+from services.persistence import DatabaseStore
+from tests.support.fakes import EPOCH, make_snapshot
+from tests.support.servers import (
+    ROOT,
+    Totoro,
+    Valkey,
+    clean_environment,
+    free_port,
+    manage,
+    migrated_database,
+    wait_until,
+)
+
+LEASE = "totoro:1:{movies}:lease"
+
+
+def run(name: str, *arguments: str) -> str:
+    """What a command says, in this process."""
+    out = StringIO()
+    call_command(name, *arguments, stdout=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, upstream: StandIn, valkey: Valkey) -> dict[str, str]:
+    """For a command in a process of its own, with Redis and a database."""
+    database = tmp_path / "totoro.sqlite3"
+    database.write_bytes(migrated_database())
+    return {
+        **clean_environment(),
+        "DJANGO_SECRET_KEY": "only-for-this-test",
+        "GHIBLI_API_BASE_URL": f"{upstream.url}/",
+        "REDIS_URL": valkey.url,
+        "DATABASE_URL": f"sqlite:///{database}",
+    }
+
+
+def fails(environment: dict[str, str], *command: str, status: int = 1) -> str:
+    """The one line in which it says why."""
+    process = manage(*command, environment=environment, check=False)
+
+    assert process.returncode == status
+    [line] = process.stderr.splitlines()
+    assert line.startswith("CommandError: ")
+    return line.removeprefix("CommandError: ")
+
+
+def without_database(environment: dict[str, str]) -> dict[str, str]:
+    url = f"postgresql://totoro@127.0.0.1:{free_port()}/totoro"
+    return {**environment, "DATABASE_URL": url}
+
+
+# The database is read in a thread of its own, which a transaction around the test would not see.
+@pytest.mark.django_db(transaction=True)
+class TestRefreshMovies:
+    def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: StandIn) -> None:
+        said = run("refresh_movies").splitlines()
+
+        assert said[0] == f"Asking {upstream.url}/ …"
+        assert said[1].startswith("22 movies and 57 people as of 20")
+        assert said[-1] == "There is no earlier snapshot to compare it with."
+
+    def test_it_keeps_the_answer(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+
+        [row] = KeptSnapshot.objects.all()
+        assert datetime.now(UTC) - row.timestamp < timedelta(seconds=10)
+
+    def test_it_asks_the_ghibli_api_once_for_each_list(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+
+        assert (upstream.count("films"), upstream.count("people")) == (1, 1)
+
+    def test_it_says_that_nothing_has_changed(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        kept = KeptSnapshot.objects.get().timestamp
+
+        said = run("refresh_movies").splitlines()
+
+        assert said[-1] == f"Nothing has changed since {kept:%Y-%m-%d %H:%M:%S} UTC."
+        assert KeptSnapshot.objects.get().timestamp > kept
+
+    def test_it_says_what_has_changed(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        films, people = upstream.data["films"], upstream.data["people"]
+        ponyo = next(film for film in films if film["title"] == "Ponyo")
+        ponyo |= {"rt_score": "-1", "description": "x" * 99}
+        haku = next(person for person in people if person["name"] == "Haku")
+        sosuke = next(person for person in people if person["name"] == "Sosuke")
+        sosuke |= {"age": "6", "films": [films[0]["url"]]}
+        films[-1] |= {"id": "new", "title": "New"}
+        people.remove(haku)
+
+        said = run("refresh_movies").splitlines()
+
+        start = next(n for n, line in enumerate(said) if line.startswith("Changed since "))
+        changed = "\n".join(said[start + 1 :])
+        assert (
+            "movies: 1 added, 1 removed, 3 altered\n  + New\n  - Earwig and the Witch\n" in changed
+        )
+        assert "  ~ Castle in the Sky\n      people: + Sosuke\n" in changed
+        assert "  ~ Spirited Away\n      people: - Haku\n" in changed
+        assert '  ~ Ponyo\n      description: "A small fish with' in changed
+        assert f"… → '{'x' * 58}…\n      rt_score: '92' → '-1'\n      people: - Sosuke\n" in changed
+        assert "people: 7 removed, 1 altered\n  - Haku\n" in changed
+        link = films[0]["url"]
+        assert f"  ~ Sosuke\n      age: '5' → '6'\n      films: + {link}, - " in changed
+
+    def test_it_says_all_of_a_long_text_if_asked(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        upstream.data["films"][0]["description"] = "x" * 99
+
+        assert "x" * 99 in run("refresh_movies", "--verbosity", "2")
+
+    def test_it_says_that_only_the_order_has_changed(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        upstream.data["films"].reverse()
+
+        assert run("refresh_movies").splitlines()[-1] == "  the order of the movies"
+
+    def test_people_in_another_order_are_a_change_of_their_movie(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        upstream.data["people"].reverse()
+
+        assert "  ~ Princess Mononoke\n      people: in another order\n" in run("refresh_movies")
+
+    def test_a_terminal_is_not_told_what_it_would_obey(self, upstream: StandIn) -> None:
+        run("refresh_movies")
+        upstream.data["films"][-1] |= {"id": "new", "title": "\x1b[2JNew\nest"}
+
+        assert "  + ?[2JNew?est\n" in run("refresh_movies")
+
+    def test_it_can_be_quiet(self, upstream: StandIn) -> None:
+        assert run("refresh_movies", "--verbosity", "0") == ""
+        assert KeptSnapshot.objects.count() == 1
+
+    @pytest.mark.parametrize("films", [[], [{"id": "1"}], {}])
+    def test_what_cannot_be_used_is_not_kept(self, upstream: StandIn, films: object) -> None:
+        run("refresh_movies")
+        upstream.data["films"] = films  # type: ignore[index]
+
+        with pytest.raises(CommandError, match="The Ghibli API failed"):
+            run("refresh_movies")
+
+        [row] = KeptSnapshot.objects.all()
+        assert "Ponyo" in row.body
+
+
+class TestRefreshMoviesForAll:
+    def test_an_outage_is_one_line_and_everybodys_cool_down(
+        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+    ) -> None:
+        upstream.switches.status = 500
+
+        first = fails(environment, "refresh_movies")
+        second = fails(environment, "refresh_movies")
+
+        assert first.startswith(
+            "The Ghibli API failed (upstream_5xx): answered with status 500. Nobody asks it again"
+        )
+        assert second.startswith("The last flight failed (upstream_5xx): nobody asks")
+        # One flight; the request that fails first cuts the other off.
+        assert 1 <= len(upstream.requests) <= 2
+        assert not valkey.client.exists(LEASE)
+
+    def test_while_another_worker_asks_it_does_not(
+        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+    ) -> None:
+        valkey.client.set(LEASE, "another", px=5000)
+
+        why = fails(environment, "refresh_movies")
+
+        assert why == "Another worker asks the Ghibli API right now, or just did."
+        assert upstream.requests == []
+        assert valkey.client.get(LEASE) == b"another"
+
+    def test_an_answer_that_waits_for_its_time_is_not_replaced(
+        self, upstream: StandIn, environment: dict[str, str]
+    ) -> None:
+        live = manage("refresh_movies", environment=environment)
+        staged = manage("refresh_movies", environment=environment)
+        why = fails(environment, "refresh_movies")
+
+        assert "\nIt is live.\n" in live.stdout
+        assert "\nIt goes live in 5" in staged.stdout
+        assert why.startswith("The next answer is there already and goes live in 5")
+        assert upstream.count("films") == 2
+
+    def test_without_a_database_redis_knows_what_was_before(
+        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+    ) -> None:
+        away = {**without_database(environment), "CACHE_TTL": "1"}
+        manage("refresh_movies", environment=away)
+        wait_until(lambda: not valkey.client.exists("totoro:1:{movies}:current"))
+
+        process = manage("refresh_movies", environment=away)
+
+        assert "\nNothing has changed since " in process.stdout
+        assert process.stderr == "The database cannot be used: nothing is read or kept there.\n"
+
+    def test_without_redis_it_does_not_ask(
+        self, upstream: StandIn, environment: dict[str, str]
+    ) -> None:
+        away = {**environment, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+
+        why = fails(away, "refresh_movies")
+
+        assert why == "Redis does not answer, so the workers could not share the answer."
+        assert upstream.requests == []
+
+    def test_without_redis_and_database_it_would_be_for_nobody(
+        self, upstream: StandIn, environment: dict[str, str]
+    ) -> None:
+        why = fails({**without_database(environment), "REDIS_URL": ""}, "refresh_movies")
+
+        assert why == "The database cannot be used, and nobody else would see the answer."
+        assert upstream.requests == []
+
+    @pytest.fixture
+    def waiting(
+        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+    ) -> subprocess.Popen[bytes]:
+        """The command while it waits for the Ghibli API, for four seconds in all."""
+        upstream.switches.delay = 4
+        command = [sys.executable, "manage.py", "refresh_movies", "--verbosity", "0"]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            # Whoever runs the tests in the background may have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        wait_until(lambda: bool(valkey.client.exists(LEASE)))
+        return process
+
+    def test_it_keeps_its_lease_as_long_as_it_waits(
+        self, waiting: subprocess.Popen[bytes], valkey: Valkey
+    ) -> None:
+        wait_until(lambda: 0 < valkey.client.pttl(LEASE) < 4000)
+
+        wait_until(lambda: valkey.client.pttl(LEASE) > 4500)
+
+        assert waiting.wait(20) == 0
+        assert not valkey.client.exists(LEASE)
+
+    def test_it_gives_its_lease_back_when_it_is_interrupted(
+        self, waiting: subprocess.Popen[bytes], upstream: StandIn, valkey: Valkey
+    ) -> None:
+        wait_until(lambda: len(upstream.requests) == 2)
+
+        waiting.send_signal(signal.SIGINT)
+
+        assert waiting.wait(20) != 0
+        assert not valkey.client.exists(LEASE)
+
+    def test_the_workers_take_the_answer_over_when_theirs_ends(
+        self,
+        tmp_path: Path,
+        upstream: StandIn,
+        environment: dict[str, str],
+        request: pytest.FixtureRequest,
+    ) -> None:
+        server = Totoro(
+            tmp_path,
+            GHIBLI_API_BASE_URL=f"{upstream.url}/",
+            REDIS_URL=environment["REDIS_URL"],
+            CACHE_TTL=6,
+            REFRESH_AHEAD=1,
+        )
+        request.addfinalizer(server.terminate)
+        before = server.get("/movies/").json()
+        upstream.data["films"][0]["title"] = "Laputa"
+
+        said = manage("refresh_movies", environment={**environment, "CACHE_TTL": "6"}).stdout
+        meanwhile = server.get("/movies/").json()
+        upstream.switches.status = 500  # from now on a worker learns nothing of its own
+        wait_until(lambda: server.get("/movies/").json() != before)
+        after = server.get("/movies/").json()
+
+        assert "\n      title: 'Castle in the Sky' → 'Laputa'\n" in said
+        assert meanwhile == before
+        assert after["api_data"][0]["title"] == "Laputa"
+
+
+class TestCheckUpstream:
+    @pytest.fixture
+    def sound(self, upstream: StandIn) -> StandIn:
+        """The stand-in with nothing to be found."""
+        film = {**upstream.data["films"][0], "people": [], "locations": [], "vehicles": []}
+        person = {**upstream.data["people"][0], "films": []}
+        upstream.data["films"], upstream.data["people"] = [film], [person]  # type: ignore[index]
+        return upstream
+
+    def check(self, *arguments: str) -> tuple[int, str]:
+        """The exit status and what it says."""
+        out = StringIO()
+        try:
+            call_command("check_upstream", *arguments, stdout=out)
+        except SystemExit as end:
+            return int(end.code or 0), out.getvalue()
+        return 0, out.getvalue()
+
+    def test_sound_data_is_a_success(self, sound: StandIn) -> None:
+        status, said = self.check()
+
+        assert status == 0
+        assert said.startswith("0 defects as of 20")
+        assert said.endswith(" UTC.\n")
+
+    def test_it_tells_people_every_defect_of_the_real_data(self, upstream: StandIn) -> None:
+        status, said = self.check()
+
+        bare, one_sided, shared, foreign, sentinels, total, *_ = said.split("\n\n")
+        assert status == 1
+        assert bare.startswith(
+            "bare link: a link to a whole collection instead of an object (63)\n"
+            "  films   Castle in the Sky                locations  https://ghibliapi.herokuapp.com/"
+        )
+        assert one_sided.count("\n") == 8
+        assert "\n  films  Spirited Away         people  1: Haku\n" in one_sided
+        assert shared.count("\n") == 3
+        assert foreign.count("\n") == 2
+        assert "\n  people  Yakul                           age         'Unknown'\n" in sentinels
+        assert total.startswith("100 defects as of 20")
+        assert total.endswith(
+            ": bare link 63, one sided 8, shared url 3, foreign url 2, sentinel 24.\n"
+        )
+
+    def test_it_tells_machines(self, upstream: StandIn) -> None:
+        status, said = self.check("--json")
+
+        told = json.loads(said)
+        assert status == 1
+        assert list(told) == ["timestamp", "counts", "defects"]
+        assert told["counts"]["bare_link"] == 63
+        assert sum(told["counts"].values()) == len(told["defects"]) == 100
+        [jiji] = [defect for defect in told["defects"] if defect["name"] == "Jiji"]
+        assert jiji == {
+            "kind": "sentinel",
+            "collection": "people",
+            "id": next(one["id"] for one in upstream.data["people"] if one["name"] == "Jiji"),
+            "name": "Jiji",
+            "field": "age",
+            "detail": "'NA'",
+        }
+
+    def test_it_tells_machines_of_sound_data(self, sound: StandIn) -> None:
+        status, said = self.check("--json")
+
+        assert status == 0
+        assert json.loads(said).items() >= {"counts": {}, "defects": []}.items()
+
+    def test_it_can_be_brief(self, upstream: StandIn) -> None:
+        status, said = self.check("--verbosity", "0")
+
+        assert status == 1
+        assert said.startswith("100 defects as of ")
+        assert said.count("\n") == 1
+
+    def test_what_is_long_or_fit_to_upset_a_terminal_is_not_said(self, sound: StandIn) -> None:
+        sound.data["people"][0]["species"] = "\x1b[2J" + "x" * 99
+
+        _, said = self.check()
+
+        assert f"species  ?[2J{'x' * 85}…\n" in said
+
+    @pytest.mark.parametrize("films", [{}, [{}], []])
+    def test_data_that_totoro_would_refuse_is_a_defect(self, sound: StandIn, films: object) -> None:
+        sound.data["films"] = films  # type: ignore[index]
+
+        status, said = self.check()
+
+        assert status == 1
+        assert said.startswith("unusable: Totoro refuses the data and goes on with older (1)\n")
+
+    def test_in_ci_defects_are_exit_status_1(self, environment: dict[str, str]) -> None:
+        process = manage("check_upstream", "--json", environment=environment, check=False)
+
+        assert process.returncode == 1
+        assert process.stderr == ""
+        assert len(json.loads(process.stdout)["defects"]) == 100
+
+    def test_in_ci_an_outage_is_exit_status_2_and_one_line(
+        self, upstream: StandIn, environment: dict[str, str]
+    ) -> None:
+        upstream.switches.status = 500
+
+        why = fails(environment, "check_upstream", status=2)
+
+        assert why == "The Ghibli API failed (upstream_5xx): answered with status 500."
+
+
+def keep(*titles: str) -> None:
+    for number, title in enumerate(titles):
+        DatabaseStore().keep(make_snapshot(EPOCH + timedelta(minutes=number), title))
+
+
+@pytest.mark.django_db
+class TestSnapshots:
+    def test_there_may_be_none(self) -> None:
+        assert run("snapshots") == "The database keeps no snapshot.\n"
+
+    def test_it_lists_the_newest_first(self) -> None:
+        keep("Ponyo", "Totoro")
+        newest, oldest = KeptSnapshot.objects.all()
+
+        heading, first, second = run("snapshots").splitlines()
+
+        assert heading.split() == ["timestamp", "age", "movies", "people", "digest", "size"]
+        assert first.startswith("2026-11-24T00:01:00+00:00  ")
+        assert first.endswith(f"  1       1       {newest.digest[:12]}  0.3 KB")
+        assert second.startswith("2026-11-24T00:00:00+00:00  ")
+        assert second.endswith(f"  1       1       {oldest.digest[:12]}  0.3 KB")
+
+    def test_it_tells_machines(self) -> None:
+        DatabaseStore().keep(make_snapshot(datetime.now(UTC) - timedelta(hours=1)))
+        [row] = KeptSnapshot.objects.all()
+
+        [told] = json.loads(run("snapshots", "--json"))["snapshots"]
+
+        age: Any = told.pop("age")
+        assert 3600 <= age < 3700
+        assert told == {
+            "timestamp": row.timestamp.isoformat(),
+            "movies": 1,
+            "people": 1,
+            "digest": row.digest,
+            "size": len(row.body.encode()),
+        }
+
+    @pytest.mark.parametrize("broken", [{"body": "[]"}, {"digest": "0" * 64}])
+    def test_it_says_which_are_damaged(self, broken: dict[str, str]) -> None:
+        keep("Ponyo", "Totoro")
+        KeptSnapshot.objects.filter(pk=KeptSnapshot.objects.all()[1].pk).update(**broken)
+
+        _, first, second = run("snapshots").splitlines()
+
+        assert "damaged" not in first
+        assert "  damaged  damaged  " in second
+
+    def test_it_keeps_the_newest(self) -> None:
+        keep("One", "Two", "Three")
+
+        said = run("snapshots", "--prune", "2").splitlines()
+
+        assert said[0] == "Deleted 1, kept 2."
+        assert [row.timestamp.minute for row in KeptSnapshot.objects.all()] == [2, 1]
+
+    def test_it_tells_machines_how_many_it_deleted(self) -> None:
+        keep("One", "Two", "Three")
+
+        told = json.loads(run("snapshots", "--prune", "1", "--json"))
+
+        assert told["pruned"] == 2
+        assert len(told["snapshots"]) == 1
+
+    @pytest.mark.parametrize("number", ["0", "-1", "1.5", "two", "", "²"])
+    def test_it_never_deletes_the_last_one(self, number: str) -> None:
+        keep("One")
+
+        with pytest.raises(CommandError, match="must be a whole number, 1 or more"):
+            run("snapshots", f"--prune={number}")
+
+        assert KeptSnapshot.objects.count() == 1
+
+    def test_a_database_that_cannot_be_used_is_one_line(self, environment: dict[str, str]) -> None:
+        why = fails(without_database(environment), "snapshots")
+
+        assert why.startswith("The database cannot be used: connection failed")

@@ -1,0 +1,58 @@
+"""`manage.py serve`: how it starts and ends."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from fake_ghibli import StandIn
+from tests.support.servers import Totoro, clean_environment, manage, wait_until
+
+PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
+
+
+def test_a_taken_port_stops_the_start_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        process = manage("serve", environment={**PRODUCTION, "PORT": port}, check=False)
+
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"CommandError: PORT = {port}: Address already in use")
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_second_server_on_the_same_port_stops(server: Totoro) -> None:
+    environment = {**PRODUCTION, "PORT": str(server.port)}
+
+    process = manage("serve", environment=environment, check=False)
+
+    assert process.returncode == 1
+    assert server.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
+    with StandIn() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, WEB_CONCURRENCY=processes)
+        server.get("/movies/")
+
+        assert server.terminate() == 0
+    assert server.log.read_text().count("Spawning worker-") == processes
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_while_it_starts_does(tmp_path: Path) -> None:
+    server = Totoro(tmp_path)
+    try:
+        os.kill(server.workers[0], signal.SIGKILL)
+        wait_until(lambda: server.log.read_text().count("Spawning worker-1") == 2)
+        started = time.monotonic()
+
+        assert server.terminate() == 0
+        assert time.monotonic() - started < 10  # granian would wait for half a minute
+    finally:
+        server.kill()

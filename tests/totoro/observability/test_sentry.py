@@ -1,0 +1,229 @@
+"""What Sentry gets to know: every bug, and nothing about the person who met it."""
+
+import gzip
+import json
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import sentry_sdk
+
+from fake_ghibli import StandIn
+from fake_ghibli.listener import Listener
+from tests.support.broken_urls import LOCAL, SECRET
+from tests.support.servers import ROOT, WITHOUT, Totoro, free_port, wait_until
+from totoro.settings import VERSION
+
+BUG = "/django/bug/"
+BUG_IN_REFRESH = ROOT / "tests" / "support" / "interpreter" / "bug_in_refresh"
+
+
+class Sentry(Listener):
+    """Takes what the SDK sends and keeps it, unpacked."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 0, lambda *connection: Inbox(self, *connection))
+        self.envelopes: list[str] = []
+
+    @property
+    def dsn(self) -> str:
+        return self.url.replace("http://", "http://key@") + "/1"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for text in self.envelopes for line in text.split("\n") if line]
+        return [line for line in lines if "exception" in line or "logentry" in line]
+
+
+class Inbox(BaseHTTPRequestHandler):
+    def __init__(self, sentry: Sentry, *connection: Any) -> None:
+        self.sentry = sentry
+        super().__init__(*connection)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        self.sentry.envelopes.append(body.decode())
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[Sentry]:
+    with Sentry() as sentry:
+        yield sentry
+
+
+@pytest.fixture
+def sentry(inbox: Sentry) -> Sentry:
+    inbox.envelopes.clear()
+    return inbox
+
+
+@pytest.fixture(scope="module")
+def reporting(inbox: Sentry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
+    """The real server, with views that fail, a DSN, and no upstream."""
+    server = Totoro(
+        tmp_path_factory.mktemp("reporting"),
+        DJANGO_SETTINGS_MODULE="tests.support.broken_settings",
+        GHIBLI_API_BASE_URL=f"http://127.0.0.1:{free_port()}",
+        SENTRY_DSN=inbox.dsn,
+        SENTRY_ENVIRONMENT="tests",
+    )
+    yield server
+    server.terminate()
+
+
+def the_event(sentry: Sentry) -> dict[str, Any]:
+    wait_until(lambda: bool(sentry.events), seconds=5, what="an event arrives")
+    (event,) = sentry.events
+    return event
+
+
+def test_a_bug_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+    reporting.get("/drf/bug/")
+
+    event = the_event(sentry)
+    (error,) = event["exception"]["values"]
+    assert error["type"] == "RuntimeError"
+    assert error["value"] == SECRET
+    assert error["stacktrace"]["frames"]
+    assert event["transaction"] == "/drf/{name}/"
+    assert event["release"] == f"totoro@{VERSION}"
+    assert event["environment"] == "tests"
+
+
+def test_a_bug_in_a_refresh_is_reported_and_requests_are_answered(
+    sentry: Sentry, tmp_path: Path
+) -> None:
+    server = Totoro(
+        tmp_path,
+        PYTHONPATH=f"{BUG_IN_REFRESH}:{WITHOUT}",
+        SENTRY_DSN=sentry.dsn,
+    )
+    try:
+        response = server.get("/movies/")
+        assert response.status_code == 503
+        assert response.json()["type"] == "/problems/upstream-internal/"
+        (error,) = the_event(sentry)["exception"]["values"]
+        assert (error["type"], error["value"]) == ("TypeError", "a bug in a refresh")
+        assert server.get("/movies/").elapsed.total_seconds() < 2
+    finally:
+        server.terminate()
+
+
+def test_of_the_request_only_method_and_path_are_reported(
+    sentry: Sentry, reporting: Totoro
+) -> None:
+    reporting.get("/drf/bug/?personal=query")
+
+    assert the_event(sentry)["request"] == {"method": "GET", "url": "/drf/bug/"}
+
+
+def test_nothing_personal_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+    requests.post(
+        reporting.url + BUG + "?personal=in-query",
+        data={"personal": "in-body"},
+        headers={
+            "Authorization": "Bearer in-authorization",
+            "Cookie": "session=in-cookie",
+            "User-Agent": "in-agent",
+            "X-Forwarded-For": "203.0.113.7",
+            "X-Real-IP": "203.0.113.7",
+            "X-Personal": "in-header",
+            "Referer": "https://in-referer.example/",
+        },
+        timeout=30,
+    )
+
+    event = the_event(sentry)
+    sent = "\n".join(sentry.envelopes)
+    assert "in-" not in json.dumps(event["request"])
+    for place in ("query", "body", "authorization", "cookie", "agent", "header", "referer"):
+        assert f"in-{place}" not in sent
+    assert "203.0.113.7" not in sent
+    assert "127.0.0.1" not in sent.replace(sentry.dsn, "")
+    assert not {"user", "breadcrumbs", "server_name"} & event.keys()
+
+
+def test_nothing_of_this_machine_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+    reporting.get(BUG)
+
+    the_event(sentry)
+    sent = "\n".join(sentry.envelopes)
+    assert socket.gethostname() not in sent
+    assert "only-for-this-test" not in sent
+
+
+def test_what_a_function_knew_is_not_reported(sentry: Sentry, reporting: Totoro) -> None:
+    reporting.get("/drf/bug/")
+
+    event = the_event(sentry)
+    assert LOCAL.replace(" ", "-") not in json.dumps(event)
+    frames = event["exception"]["values"][0]["stacktrace"]["frames"]
+    assert all("vars" not in frame for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/movies/", 503), ("/none/", 404), ("/drf/parameter/", 400), ("/drf/throttled/", 429)],
+)
+def test_what_is_no_bug_is_not_reported(
+    sentry: Sentry, reporting: Totoro, path: str, status: int
+) -> None:
+    assert reporting.get(path).status_code == status
+    reporting.get(BUG)
+
+    assert the_event(sentry)["transaction"] == "/django/{name}/"
+
+
+def test_a_foreign_host_is_not_reported(sentry: Sentry, reporting: Totoro) -> None:
+    assert reporting.get("/movies/", headers={"Host": "evil.example"}).status_code == 400
+    reporting.get(BUG)
+
+    assert the_event(sentry)["transaction"] == "/django/{name}/"
+
+
+def test_the_ghibli_api_is_told_nothing_of_sentry(sentry: Sentry, tmp_path: Path) -> None:
+    with StandIn() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, SENTRY_DSN=sentry.dsn)
+        server.get("/movies/")
+        server.terminate()
+
+        headers = {name for seen in upstream.requests for name in seen.headers}
+    assert headers
+    assert not {"sentry-trace", "baggage", "traceparent"} & headers
+
+
+def test_a_bug_in_dev_is_told_from_one_in_production(sentry: Sentry, tmp_path: Path) -> None:
+    server = Totoro(
+        tmp_path,
+        DJANGO_CONFIGURATION="Dev",
+        DJANGO_SETTINGS_MODULE="tests.support.broken_settings",
+        SENTRY_DSN=sentry.dsn,
+    )
+    server.get(BUG)
+    event = the_event(sentry)
+    server.terminate()
+
+    assert event["environment"] == "development"
+
+
+def test_a_start_and_an_end_send_nothing(sentry: Sentry, tmp_path: Path) -> None:
+    server = Totoro(tmp_path, SENTRY_DSN=sentry.dsn)
+    server.get("/livez")
+    server.terminate()
+
+    assert sentry.envelopes == []
+
+
+def test_without_a_dsn_sentry_is_not_there() -> None:
+    assert not sentry_sdk.get_client().is_active()

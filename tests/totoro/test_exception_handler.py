@@ -1,0 +1,466 @@
+"""Every error as a problem (RFC 9457), and nothing else: no HTML, no hint of the code."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+import requests
+from django.core import exceptions as django
+from django.http import Http404
+from django.test import Client
+from pytest_django.fixtures import Settings
+from rest_framework import exceptions as drf
+
+from fake_ghibli import StandIn
+from services import exceptions
+from services.exceptions import MovieNotFound, MoviesUnavailable, Reason, TotoroError, UpstreamError
+from tests.support.broken_urls import SECRET
+from tests.support.servers import Totoro
+from totoro.exception_handler import PROBLEMS, problem_of
+from totoro.problem_types import KINDS
+
+KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
+EXPOSED = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
+EXPOSED += ["X-Request-ID", "Cache-Status"]
+# A flight failed: the services turn it into MoviesUnavailable or a stale answer.
+NEVER_SEEN = {UpstreamError}
+# Nobody logs in.
+IMPOSSIBLE = {drf.AuthenticationFailed, drf.NotAuthenticated}
+
+
+def tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from tree(child)
+
+
+@pytest.fixture
+def broken(settings: Settings) -> Client:
+    """A client of the API and of views that raise."""
+    settings.ROOT_URLCONF = "tests.support.broken_urls"
+    return Client(raise_request_exception=False)
+
+
+def assert_problem(
+    response: Any, status: int, name: str, *, instance: str, detail: str | None = None
+) -> None:
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers["Access-Control-Expose-Headers"].split(", ") == EXPOSED
+    assert "Origin" not in response.headers.get("Vary", "")
+    problem = response.json()
+    assert list(problem) == KEYS
+    assert problem["type"] == f"/problems/{name}/"
+    assert problem["title"]
+    assert problem["status"] == status
+    assert problem["detail"] == problem["message"]
+    assert problem["detail"] if detail is None else problem["detail"] == detail
+    assert problem["instance"] == instance
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+
+
+# The table
+
+
+@pytest.mark.parametrize("error", [*tree(TotoroError), TotoroError])
+def test_each_error_of_the_services_has_a_problem_of_its_own(error: type[BaseException]) -> None:
+    # MoviesUnavailable has one for each reason.
+    expected = error not in {*NEVER_SEEN, TotoroError, MoviesUnavailable}
+
+    assert (error in PROBLEMS) is expected
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_each_reason_has_a_problem_of_its_own(reason: Reason) -> None:
+    problem = problem_of(MoviesUnavailable(reason, retry_after=1))
+
+    assert problem.status == 503
+    assert problem.name == "upstream-" + reason.replace("_", "-").removeprefix("upstream-")
+    assert problem.name in KINDS
+
+
+def test_the_tree_of_errors_is_the_whole_file() -> None:
+    classes = [value for value in vars(exceptions).values() if isinstance(value, type)]
+    errors = {value for value in classes if issubclass(value, BaseException)}
+
+    assert errors == {TotoroError, *tree(TotoroError)}
+
+
+@pytest.mark.parametrize("error", [e for e in tree(drf.APIException) if e not in IMPOSSIBLE])
+def test_each_error_of_drf_has_a_problem_with_its_status(error: type[drf.APIException]) -> None:
+    assert problem_of(error.__new__(error)).status == error.status_code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MovieNotFound("x"), 404),
+        (MoviesUnavailable(Reason.DNS, retry_after=5), 503),
+        (Http404(), 404),
+        (django.PermissionDenied(), 403),
+        (django.DisallowedHost(), 400),
+        (django.RequestDataTooBig(), 400),
+        (UpstreamError(Reason.DNS, "a bug"), 500),
+        (KeyError("x"), 500),
+    ],
+)
+def test_an_error_has_a_status(error: BaseException, status: int) -> None:
+    assert problem_of(error).status == status
+
+
+# What a client sees
+
+
+def test_a_foreign_host_is_not_allowed(api: Client) -> None:
+    response = api.get("/movies/", headers={"Host": "evil.example"})
+
+    assert_problem(response, 400, "host-not-allowed", instance="/movies/")
+    assert "evil" not in response.text
+
+
+def test_what_django_finds_suspicious_is_a_bad_request(broken: Client) -> None:
+    response = broken.get("/django/suspicious/")
+
+    assert_problem(response, 400, "bad-request", instance="/django/suspicious/")
+    assert SECRET not in response.text
+
+
+@pytest.mark.parametrize("path", ["/django/forbidden/", "/drf/forbidden/", "/drf/drf-forbidden/"])
+def test_what_is_not_allowed_is_forbidden(broken: Client, path: str) -> None:
+    response = broken.get(path)
+
+    assert_problem(response, 403, "forbidden", instance=path)
+    assert SECRET not in response.text
+
+
+@pytest.mark.parametrize("path", ["/films/", "/favicon.ico", "/static/none.js", "/problems/none/"])
+def test_an_unknown_address_is_not_found(api: Client, path: str) -> None:
+    assert_problem(api.get(path), 404, "not-found", instance=path)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_unknown_movie_is_not_found_and_named(api: Client, upstream: StandIn) -> None:
+    detail = "Movie ID Kondō not present in external API!"
+
+    response = api.get("/movies/Kondō/")
+
+    assert_problem(response, 404, "movie-not-found", instance="/movies/Kondō/", detail=detail)
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/1/", "/", "/redoc/", "/livez", "/readyz"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
+def test_other_methods_are_not_allowed(api: Client, path: str, method: str) -> None:
+    response = api.generic(method, path)
+
+    assert_problem(response, 405, "method-not-allowed", instance=path)
+    assert response["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/1/", "/livez"])
+def test_what_is_not_offered_is_not_acceptable(api: Client, path: str) -> None:
+    response = api.get(path, headers={"Accept": "application/xml"})
+
+    assert_problem(response, 406, "not-acceptable", instance=path)
+
+
+def test_an_endless_address_is_too_long(api: Client) -> None:
+    path = f"/movies/{'x' * 10_000}/"
+
+    assert_problem(api.get(path), 414, "uri-too-long", instance=path)
+
+
+def test_an_endless_query_is_too_long(api: Client) -> None:
+    response = api.get("/movies/", {"search": "x" * 10_000})
+
+    assert_problem(response, 414, "uri-too-long", instance="/movies/")
+
+
+def test_a_body_in_an_unknown_format_is_refused(broken: Client) -> None:
+    response = broken.post("/drf/bug/", b"<x/>", content_type="application/xml")
+
+    assert_problem(response, 415, "unsupported-media-type", instance="/drf/bug/")
+
+
+def test_a_body_that_cannot_be_read_is_a_bad_request(broken: Client) -> None:
+    response = broken.post("/drf/bug/", b"{", content_type="application/json")
+
+    assert_problem(response, 400, "bad-request", instance="/drf/bug/")
+
+
+def test_a_bad_parameter_is_named(broken: Client) -> None:
+    response = broken.get("/drf/parameter/")
+
+    detail = "limit: Must be at most 250. And more."
+    assert_problem(response, 400, "bad-request", instance="/drf/parameter/", detail=detail)
+
+
+def test_several_complaints_make_one_detail(broken: Client) -> None:
+    response = broken.get("/drf/several/")
+
+    assert_problem(response, 400, "bad-request", instance="/drf/several/", detail="One. Two.")
+
+
+def test_who_asks_too_often_is_told_how_long_to_wait(broken: Client) -> None:
+    response = broken.get("/drf/throttled/")
+
+    assert_problem(response, 429, "too-many-requests", instance="/drf/throttled/")
+    assert response["Retry-After"] == "8"
+
+
+@pytest.mark.parametrize("path", ["/django/bug/", "/drf/bug/"])
+def test_a_bug_tells_nothing_of_itself(broken: Client, path: str) -> None:
+    response = broken.get(path)
+
+    detail = "Something went wrong in Totoro."
+    assert_problem(response, 500, "server-error", instance=path, detail=detail)
+    assert SECRET not in response.text
+    assert "RuntimeError" not in response.text
+
+
+def test_without_movies_the_reason_and_the_wait_are_told(broken: Client) -> None:
+    response = broken.get("/drf/unavailable/")
+
+    assert_problem(response, 503, "upstream-read-timeout", instance="/drf/unavailable/")
+    assert response["Retry-After"] == "5"
+
+
+# How it is asked for
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "*/*;q=0.1",
+        "application/json; indent=8",
+        "application/*",
+        "application/json;q=0.5, */*",
+    ],
+)
+def test_json_is_the_same_bytes_however_it_is_asked_for(
+    api: Client, upstream: StandIn, accept: str
+) -> None:
+    plain = api.get("/movies/")
+
+    response = api.get("/movies/", headers={"Accept": accept})
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert response.content == plain.content
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("query", ["format=xml", "format=api", "format=openapi", "callback=x"])
+def test_an_unknown_parameter_changes_nothing(api: Client, upstream: StandIn, query: str) -> None:
+    plain = api.get("/movies/")
+
+    response = api.get(f"/movies/?{query}")
+
+    assert response.status_code == 200
+    assert response.content == plain.content
+
+
+def test_an_address_without_its_last_slash_leads_to_the_one_with_it(api: Client) -> None:
+    response = api.get("/movies?limit=1")
+
+    assert response.status_code == 301
+    assert response["Location"] == "/movies/?limit=1"
+    assert response["X-Request-ID"]
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("path", ["/movies", "/movies/none", "/redoc", "/problems/not-found"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "OPTIONS"])
+def test_the_way_to_the_last_slash_keeps_the_method(server: Totoro, method: str, path: str) -> None:
+    response = requests.request(method, server.url + path, allow_redirects=False, timeout=10)
+
+    assert response.status_code == 308
+    assert response.headers["Location"] == f"{path}/"
+
+
+@pytest.mark.parametrize("given", ["a", "A-Z.0_9", "x" * 64])
+def test_a_request_keeps_its_id(api: Client, given: str) -> None:
+    assert api.get("/livez", headers={"X-Request-ID": given})["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize(
+    "given", ["", " ", "a b", "a\r\nSet-Cookie: b", "a\n", "a\0", "x" * 65, "é", "a,b", "<script>"]
+)
+def test_a_strange_request_id_is_replaced(api: Client, given: str) -> None:
+    used = api.get("/livez", headers={"X-Request-ID": given})["X-Request-ID"]
+
+    assert re.fullmatch("[0-9a-f]{32}", used)
+
+
+def test_two_requests_have_different_ids(api: Client) -> None:
+    assert api.get("/livez")["X-Request-ID"] != api.get("/livez")["X-Request-ID"]
+
+
+def test_a_preflight_allows_reading_from_anywhere(api: Client) -> None:
+    response = api.options(
+        "/movies/",
+        headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"},
+    )
+
+    assert response.status_code == 200
+    assert response["Access-Control-Allow-Origin"] == "*"
+    assert response["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+    assert "Access-Control-Allow-Credentials" not in response
+    assert response["X-Request-ID"]
+    assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_listed_origin_may_read_and_caches_tell_origins_apart(
+    api: Client, settings: Settings
+) -> None:
+    settings.CORS_ALLOW_ALL_ORIGINS = False
+    settings.CORS_ALLOWED_ORIGINS = ["https://a.example"]
+
+    listed = api.get("/livez", headers={"Origin": "https://a.example"})
+    other = api.get("/livez", headers={"Origin": "https://b.example"})
+
+    assert listed["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "Access-Control-Allow-Origin" not in other
+    assert "origin" in listed["Vary"]
+    assert "origin" in other["Vary"]
+
+
+# Through the real server
+
+
+def ask(server: Totoro, request: bytes) -> tuple[HTTPResponse, bytes]:
+    """Sends the bytes as they are; http.client would mend them."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request)
+        response = HTTPResponse(connection, method=request.split(b" ")[0].decode())
+        response.begin()
+        return response, response.read()
+
+
+def get(target: bytes, *headers: bytes, method: bytes = b"GET") -> bytes:
+    lines = [method + b" " + target + b" HTTP/1.1", *(headers or [b"Host: localhost"])]
+    return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+
+
+HOSTILE = [
+    b"//movies/",
+    b"//movies",
+    b"///evil.example/movies",
+    b"//evil.example/movies",
+    b"//evil.example/%2e%2e/movies",
+    b"/%2f/evil.example/movies",
+    b"/\\evil.example/movies",
+    b"/movies/..%2f..%2fevil.example",
+    b"/%2e%2e/",
+    b"/../../../etc/passwd",
+    b"/static/../manage.py",
+    b"/static/%2e%2e/%2e%2e/manage.py",
+    b"/static/..%2fmanage.py",
+    b"/static//etc/passwd",
+    b"/static/%00",
+    b"/movies/%00/",
+    b"/movies/\x00/",
+    b"/movies/%ff/",
+    b"/movies/\xff/",
+    b"/movies/%ed%a0%80/",
+    b"/movies/%0d%0aSet-Cookie:%20a=b/",
+    b"/movies/%0d%0aSet-Cookie:%20a=b",
+    b"/movies/a\rb/",
+    b"/movies/%E2%80%AE%F0%9F%90%B1/",
+    b"/movies/%25%73%7b0%7d/",
+    b"/movies/{0.__class__}/",
+    b"/movies/<script>/",
+    b"/movies/?search=%ff%fe",
+    b"/movies/?%ff=%00",
+    b"/movies/?\xff",
+    b"/movies/?" + b"a=1&" * 1_500,
+    b"/movies/" + b"a" * 10_000 + b"/",
+    b"/movies/" + b"%00" * 2_500 + b"/",
+    b"/" + b"a/" * 3_000,
+    b"/movies" + b"/" * 3_000,
+    b"/movies/?" + b"a" * 70_000,
+    b"http://evil.example/movies/",
+    b"*",
+    b"",
+]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+@pytest.mark.parametrize("target", HOSTILE, ids=lambda target: repr(target[:40]))
+def test_a_hostile_address_gets_an_orderly_answer(
+    server: Totoro, target: bytes, method: bytes
+) -> None:
+    response, body = ask(server, get(target, method=method))
+
+    assert response.status < 500
+    assert b"<" not in body[:1]
+    assert b"Traceback" not in body
+    assert response.getheader("Set-Cookie") is None
+    location = response.getheader("Location", "")
+    assert not location or re.match(r"/(?![/\\])", location)
+    if body:
+        assert response.getheader("Content-Type") in (
+            "application/json",
+            "application/problem+json",
+        )
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [b"Host: localhost", b"Host: localhost"],
+        [b"Host: localhost", b"Host: evil.example"],
+        [b"Host: evil.example", b"Host: localhost"],
+        [b"Host: localhost, evil.example"],
+        [b"Host: localhost@evil.example"],
+        [b"Host: evil.example", b"X-Forwarded-Host: localhost"],
+        [b"Host:"],
+        [b"Accept: */*"],
+    ],
+)
+def test_a_request_without_one_good_host_is_a_bad_request(
+    server: Totoro, hosts: list[bytes]
+) -> None:
+    response, body = ask(server, get(b"/movies/", *hosts))
+
+    assert response.status == 400
+    assert not body or response.getheader("Content-Type") == "application/problem+json"
+    assert b"evil" not in body
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/none/", "/none/", "/livez"])
+def test_head_is_get_without_the_body(server: Totoro, path: str) -> None:
+    whole, _ = ask(server, get(path.encode()))
+    head, body = ask(server, get(path.encode(), method=b"HEAD"))
+
+    changing = {"x-request-id", "date", "cache-control", "cache-status", "content-length"}
+    assert head.status == whole.status
+    assert body == b""
+    assert kept(head, changing) == kept(whole, changing)
+
+
+def kept(response: HTTPResponse, changing: set[str]) -> dict[str, str]:
+    return {k.lower(): v for k, v in response.getheaders() if k.lower() not in changing}
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/none/", "/", "/livez"])
+def test_options_lists_the_methods_and_nothing_of_the_code(server: Totoro, path: str) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("OPTIONS", path)
+    response = connection.getresponse()
+
+    assert response.status == 200
+    assert response.getheader("Allow") == "GET, HEAD, OPTIONS"
+    assert json.load(response) == {"methods": ["GET", "HEAD", "OPTIONS"]}
+    connection.close()

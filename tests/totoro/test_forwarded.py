@@ -1,0 +1,248 @@
+"""Whom Totoro believes about where a request comes from."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.wsgi import get_wsgi_application
+from django.test import RequestFactory
+from django.urls import clear_script_prefix
+from pytest_django.fixtures import Settings
+from werkzeug.test import Client, TestResponse
+
+from fake_ghibli import StandIn
+from movies.http.throttling import decide
+from tests.support.servers import ROOT, clean_environment
+from totoro.forwarded import FORWARDED, TrustedProxies
+
+PEER = "10.0.0.9"
+
+
+def seen(proxies: int, **headers: str) -> dict[str, Any]:
+    """The environ as it comes through to the application."""
+    found: dict[str, Any] = {}
+    environ = RequestFactory().get("/movies/", REMOTE_ADDR=PEER, headers=headers).environ
+    application = TrustedProxies(lambda environ, _: found.update(environ) or [], proxies)
+    assert list(application(environ, lambda *_: lambda _: None)) == []
+    return found
+
+
+def address(proxies: int, told: str) -> str:
+    given: str = seen(proxies, **{"X-Forwarded-For": told})["REMOTE_ADDR"]
+    return given
+
+
+EVERY = {
+    "X-Forwarded-For": "192.0.2.1",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Prefix": "/ghibli",
+    "X-Forwarded-Port": "444",
+    "X-Forwarded-Server": "evil.example",
+}
+
+
+def test_without_a_proxy_nothing_that_is_written_is_believed() -> None:
+    plain, found = seen(0), seen(0, **EVERY)
+
+    assert found.pop(FORWARDED) is True
+    different = {name for name in found if found[name] != plain.get(name)}
+    assert different <= {"wsgi.input", "wsgi.errors"}
+    assert found.keys() == plain.keys()
+
+
+def test_behind_a_proxy_that_is_trusted_its_word_counts() -> None:
+    found = seen(1, **EVERY)
+
+    assert found["REMOTE_ADDR"] == "192.0.2.1"
+    assert found["wsgi.url_scheme"] == "https"
+    assert found["SCRIPT_NAME"] == "/ghibli"
+    assert found["PATH_INFO"] == "/movies/"
+    assert found["HTTP_HOST" if "HTTP_HOST" in found else "SERVER_NAME"] == "testserver"
+    assert not any(name.startswith("HTTP_X_FORWARDED") for name in found)
+    assert found[FORWARDED] is True
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_what_comes_by_itself_is_left_alone(proxies: int) -> None:
+    found = seen(proxies, Accept="text/html")
+
+    assert FORWARDED not in found
+    assert found["REMOTE_ADDR"] == PEER
+    assert found["wsgi.url_scheme"] == "http"
+    assert found["SCRIPT_NAME"] == ""
+    assert found["HTTP_ACCEPT"] == "text/html"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told", "believed"),
+    [
+        (1, "192.0.2.1", "192.0.2.1"),
+        (1, "6.6.6.6, 192.0.2.1", "192.0.2.1"),
+        (1, "6.6.6.6,192.0.2.1", "192.0.2.1"),
+        (1, "6.6.6.6, not an address, 192.0.2.1", "192.0.2.1"),
+        (2, "192.0.2.1, 10.0.0.1", "192.0.2.1"),
+        (2, "6.6.6.6, 192.0.2.1, 10.0.0.1", "192.0.2.1"),
+        (1, "2001:DB8:0::1", "2001:db8::1"),
+        (1, " 192.0.2.1 ", "192.0.2.1"),
+        # Nobody that a trusted proxy would have written.
+        (2, "192.0.2.1", PEER),
+        (1, "", PEER),
+        (2, ",192.0.2.1", PEER),
+        (1, "192.0.2.1,", PEER),
+        (1, "unknown", PEER),
+        (1, "_hidden", PEER),
+        (1, "192.0.2", PEER),
+        (1, "192.0.2.1:443", PEER),
+        (1, "[2001:db8::1]", PEER),
+        (1, "fe80::1%evil", PEER),
+        (1, "192.0.2.1 6.6.6.6", PEER),
+        (1, "\uff11.2.3.4", PEER),
+    ],
+)
+def test_the_client_is_so_many_places_from_the_right(
+    proxies: int, told: str, believed: str
+) -> None:
+    assert address(proxies, told) == believed
+
+
+@pytest.mark.parametrize(
+    ("told", "scheme"),
+    [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("http", "http"),
+        ("javascript", "http"),
+        ("", "http"),
+        ("https,http", "http"),
+        ("https ", "http"),
+    ],
+)
+def test_the_scheme_is_one_of_two(told: str, scheme: str) -> None:
+    assert seen(1, **{"X-Forwarded-Proto": told})["wsgi.url_scheme"] == scheme
+
+
+@pytest.mark.parametrize(
+    ("told", "script"),
+    [
+        ("/ghibli", "/ghibli"),
+        ("/ghibli/", "/ghibli"),
+        ("/a/b-c_d~e.f", "/a/b-c_d~e.f"),
+        ("/", ""),
+        ("", ""),
+        ("ghibli", ""),
+        ("//evil.example", ""),
+        ("/a//b", ""),
+        ("/a/../b", ""),
+        ("/./a", ""),
+        ("/a/%2e%2e", ""),
+        ("/a?b", ""),
+        ("/a#b", ""),
+        ("/a b", ""),
+        ("/a, /b", ""),
+        ('/"onload=', ""),
+        ("https://evil.example/a", ""),
+    ],
+)
+def test_the_prefix_is_a_clean_path(told: str, script: str) -> None:
+    assert seen(1, **{"X-Forwarded-Prefix": told})["SCRIPT_NAME"] == script
+
+
+def test_ten_thousand_addresses_that_a_client_invents_are_one_client(settings: Settings) -> None:
+    settings.THROTTLE_RATE = (60, 60)
+    allowed = 0
+
+    def application(environ: dict[str, Any], _: object) -> list[bytes]:
+        nonlocal allowed
+        decision = decide(environ)
+        assert decision
+        allowed += decision.allowed
+        return []
+
+    direct, behind = TrustedProxies(application, 0), TrustedProxies(application, 1)
+    for i in range(10_000):
+        told = f"10.{i // 256}.{i % 256}.1"
+        direct({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": told}, lambda *_: lambda _: None)
+    assert allowed == 60
+    for i in range(10_000):
+        told = f"10.{i // 256}.{i % 256}.1, 192.0.2.1"
+        behind({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": told}, lambda *_: lambda _: None)
+    assert allowed == 120
+
+
+# The whole of Totoro behind a proxy
+
+
+@pytest.fixture
+def behind() -> Iterator[Client]:
+    yield Client(TrustedProxies(get_wsgi_application(), 1))
+    clear_script_prefix()
+
+
+def ask(client: Client, path: str, **headers: str) -> TestResponse:
+    return client.get(path, base_url="http://testserver", headers=headers)
+
+
+PUBLIC = {
+    "X-Forwarded-For": "8.8.8.8",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Prefix": "/ghibli",
+}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_links_lead_back_through_the_proxy(behind: Client, upstream: StandIn) -> None:
+    response = ask(behind, "/movies/?limit=2", **PUBLIC)
+
+    assert response.status_code == 200
+    assert response.json
+    after = urlsplit(response.json["pagination"]["next"])
+    assert after[:3] == ("https", "testserver", "/ghibli/movies/")
+    assert "<https://testserver/ghibli/movies/?" in response.headers["Link"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_document_has_the_base_path_of_the_proxy(behind: Client) -> None:
+    document = ask(behind, "/swagger.json", **PUBLIC).json
+
+    assert document
+    assert document["basePath"].rstrip("/") == "/ghibli"
+    assert "/movies/" in document["paths"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_for_somebody_else_there_are_no_metrics(proxies: int) -> None:
+    client = Client(TrustedProxies(get_wsgi_application(), proxies))
+    near = {"REMOTE_ADDR": "127.0.0.1"}
+
+    assert client.get("/metrics", environ_base=near).status_code == 200
+    for told in ("8.8.8.8", "127.0.0.1", ""):
+        headers = {"X-Forwarded-For": told}
+        assert client.get("/metrics", environ_base=near, headers=headers).status_code == 404
+
+
+WHAT_SERVES = """
+import json
+from totoro.wsgi import application
+from services.quotas import quotas
+print(json.dumps([type(application).__name__, application._proxies, quotas.cache_info().currsize]))
+"""
+
+
+def test_it_stands_in_front_of_what_is_served() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", WHAT_SERVES],
+        cwd=ROOT,
+        env={**clean_environment(), "DJANGO_CONFIGURATION": "Dev", "TRUSTED_PROXIES": "2"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert json.loads(told.stdout) == ["TrustedProxies", 2, 1]
