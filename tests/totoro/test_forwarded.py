@@ -230,7 +230,7 @@ def test_for_somebody_else_there_are_no_metrics(proxies: int) -> None:
 WHAT_SERVES = """
 import json
 from totoro.wsgi import application
-from services.quotas import quotas
+from services.rate_limit import quotas
 print(json.dumps([type(application).__name__, application._proxies, quotas.cache_info().currsize]))
 """
 

@@ -272,7 +272,7 @@ def test_a_resolver_that_stalls_does_not_hold_up_the_end_of_the_process() -> Non
     program = """
 import socket, threading
 from services.exceptions import UpstreamError
-from services.ghibli import GhibliClient
+from services.ghibli.client import GhibliClient
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 try:
     GhibliClient("http://stuck.test/", deadline=0.1).fetch()
