@@ -126,15 +126,3 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
     class Meta:
         ref_name = "Problem"
-
-
-class KindOfProblemSerializer(serializers.Serializer[Any]):
-    """A kind of error, explained."""
-
-    type = serializers.CharField(help_text="The address of this explanation, too.")
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    about = serializers.CharField(help_text="What it means, and what to do about it.")
-
-    class Meta:
-        ref_name = "KindOfProblem"

@@ -51,7 +51,7 @@ ONLY_IN = {
     "django_redis": ["services/redis_store.py"],
     "django.core.cache": [],
     "django.db": ["services/persistence.py", "services/models.py", "services/migrations/", "services/management/"],
-    "configurations": ["totoro/settings.py", "totoro/wsgi.py", "totoro/mypy_plugin.py", "manage.py"],
+    "configurations": ["totoro/settings.py", "totoro/wsgi.py", "manage.py"],
     "sentry_sdk": ["totoro/observability/sentry.py", "totoro/env.py"],
     "tests": [],
     # What reads these runs what it reads.
@@ -63,7 +63,6 @@ ONLY_IN = {
 KNOW_THE_ENVIRONMENT = [
     "totoro/__init__.py",
     "totoro/management/commands/serve.py",
-    "totoro/mypy_plugin.py",
     "totoro/settings.py",
 ]
 

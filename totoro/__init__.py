@@ -1,7 +1,7 @@
-"""The wiring: settings, errors, middleware, health, logs, urls, wsgi."""
+"""The Django project: settings, middleware, errors, operators' endpoints, logs and metrics."""
 
 import os
 
-# Here, so that manage.py, wsgi.py, the type checker's plugin and any script agree on it.
+# For manage.py, wsgi.py and any other program that imports Totoro.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "totoro.settings")
 os.environ.setdefault("DJANGO_CONFIGURATION", "Production")

@@ -1,23 +1,27 @@
-"""Every error as problem+json (RFC 9457): one table from exception to problem, for DRF and Django."""
+"""Turns every error into problem+json (RFC 9457): one table from exception to problem type, for DRF
+and Django."""
 
 import math
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from rest_framework import exceptions as drf
 
 from movies.http.conditional import PreconditionFailed
 from services.exceptions import MovieNotFound, MoviesUnavailable, TotoroError
 from totoro import problem_types
-from totoro.problem_types import Problem
+from totoro.problem_types import ProblemType
 
-# The most specific class that fits wins.
-PROBLEMS: dict[type[BaseException], Problem] = {
+# The most specific class wins.
+PROBLEM_TYPE_BY_EXCEPTION: dict[type[BaseException], ProblemType] = {
     MovieNotFound: problem_types.MOVIE_NOT_FOUND,
     Http404: problem_types.NOT_FOUND,
     PermissionDenied: problem_types.FORBIDDEN,
+    BadRequest: problem_types.BAD_REQUEST,
+    MultiPartParserError: problem_types.BAD_REQUEST,
     SuspiciousOperation: problem_types.BAD_REQUEST,
     PreconditionFailed: problem_types.PRECONDITION_FAILED,
     drf.PermissionDenied: problem_types.FORBIDDEN,
@@ -30,38 +34,50 @@ PROBLEMS: dict[type[BaseException], Problem] = {
     drf.ValidationError: problem_types.BAD_REQUEST,
     Exception: problem_types.SERVER_ERROR,
 }
-# What DRF's exceptions say of themselves is meant for clients; what Django's say is not.
-TELLS = (TotoroError, drf.APIException)
+# Their messages are written for clients; those of Django's exceptions are not.
+WITH_PUBLIC_MESSAGE = (TotoroError, drf.APIException)
 
 
-def problem_response(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's exception handler; None for a bug, which Django then reports and hands to handler500."""
-    problem = problem_of(error)
-    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+def handle_drf_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """Return None for a bug, which Django then reports and hands to handle_server_error."""
+    problem_type = problem_type_of(error)
+    if problem_type.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return None
-    return render(context["request"]._request, problem, error)
+    return problem_response(context["request"]._request, problem_type, error)
 
 
-def problem_of(error: BaseException) -> Problem:
+def handle_django_exception(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return problem_response(request, problem_type_of(exception), exception)
+
+
+def handle_server_error(request: HttpRequest) -> HttpResponse:
+    return problem_response(request, problem_types.SERVER_ERROR)
+
+
+def problem_type_of(error: BaseException) -> ProblemType:
     if isinstance(error, MoviesUnavailable):
-        return problem_types.upstream_problem(error.reason)
-    return next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
+        return problem_types.upstream_problem_type(error.reason)
+    table = PROBLEM_TYPE_BY_EXCEPTION
+    return next(table[cls] for cls in type(error).__mro__ if cls in table)
 
 
-def render(request: HttpRequest, problem: Problem, error: BaseException | None) -> HttpResponse:
-    tells = isinstance(error, TELLS) and not isinstance(error, drf.NotFound)
-    detail = _text(getattr(error, "detail", error)) if tells else problem.detail
+def problem_response(
+    request: HttpRequest, problem_type: ProblemType, error: BaseException | None = None
+) -> HttpResponse:
+    detail = problem_type.description
+    if isinstance(error, WITH_PUBLIC_MESSAGE):
+        detail = _joined(getattr(error, "detail", error))
     response = JsonResponse(
         {
-            "type": problem.type,
-            "title": problem.title,
-            "status": problem.status,
+            "type": problem_type.uri,
+            "title": problem_type.title,
+            "status": problem_type.status,
             "detail": detail,
             "instance": request.path,
             "message": detail,
             "request_id": getattr(request, "request_id", ""),
         },
-        status=problem.status,
+        status=problem_type.status,
         content_type="application/problem+json",
         json_dumps_params={"ensure_ascii": False, "separators": (",", ":")},
     )
@@ -72,26 +88,10 @@ def render(request: HttpRequest, problem: Problem, error: BaseException | None) 
     return response
 
 
-def _text(detail: object) -> str:
-    """DRF keeps messages in lists, and those of parameters in a dict."""
+def _joined(detail: object) -> str:
+    """Join the messages of a DRF exception, which are nested in lists and in dicts by parameter."""
     if isinstance(detail, dict):
-        return " ".join(f"{name}: {_text(told)}" for name, told in detail.items())
+        return " ".join(f"{name}: {_joined(messages)}" for name, messages in detail.items())
     if isinstance(detail, list):
-        return " ".join(map(_text, detail))
+        return " ".join(map(_joined, detail))
     return str(detail)
-
-
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, problem_types.BAD_REQUEST, exception)
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, problem_types.FORBIDDEN, exception)
-
-
-def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, problem_types.NOT_FOUND, exception)
-
-
-def server_error(request: HttpRequest) -> HttpResponse:
-    return render(request, problem_types.SERVER_ERROR, None)

@@ -1,55 +1,50 @@
-"""Whom to believe about where a request comes from.
+"""The client's address, scheme and path prefix, behind proxies or without.
 
-X-Forwarded-* headers are what anybody writes. With TRUSTED_PROXIES in front, each of which adds the
-address of its own peer at the right of X-Forwarded-For, the client is that many places from the
-right: whatever it wrote itself stands further left. WSGI does not tell X_Forwarded_For from
-X-Forwarded-For, so those proxies must drop names with underscores, as nginx does.
+Anybody can write X-Forwarded-* headers. With TRUSTED_PROXIES proxies in front of Totoro, each of which
+appends the address of its client to X-Forwarded-For, the real client is that many places from the
+right; what it wrote itself stands further left. WSGI cannot tell X_Forwarded_For from X-Forwarded-For,
+so these proxies must drop header names with underscores, as nginx does.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-PREFIX = "HTTP_X_FORWARDED_"
-# In the environ when there was any such header: the peer asks for somebody else.
+HEADER_PREFIX = "HTTP_X_FORWARDED_"
+# Set in the environ if the request had any such header.
 FORWARDED = "totoro.forwarded"
-# Segments that begin with a dot could lead elsewhere.
-CLEAN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+# No segment begins with a dot: `..` could lead elsewhere.
+SAFE_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 class TrustedProxies:
-    """Around a WSGI application: takes the headers away, after what can be believed of them."""
+    """WSGI middleware: apply what trusted proxies say, and remove the headers."""
 
     def __init__(self, application: WSGIApplication, proxies: int) -> None:
         self._application, self._proxies = application, proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # One look at all names is cheaper than one at each, and most requests have none of these.
-        if PREFIX in " ".join(environ):
-            names = [name for name in environ if name.startswith(PREFIX)]
-            told = {name.removeprefix(PREFIX): environ.pop(name) for name in names}
+        # One search is cheaper than one for each name, and most requests have none of these headers.
+        if HEADER_PREFIX in " ".join(environ):
+            names = [name for name in environ if name.startswith(HEADER_PREFIX)]
+            headers = {name.removeprefix(HEADER_PREFIX): environ.pop(name) for name in names}
             environ[FORWARDED] = True
             if self._proxies:
-                environ.update(believed(told, self._proxies))
+                environ.update(trusted_variables(headers, self._proxies))
         return self._application(environ, start_response)
 
 
-def believed(told: Mapping[str, str], proxies: int) -> dict[str, str]:
-    """What the trusted proxies say, as variables of the environ. Never the Host: they pass it on."""
-    found = {}
-    addresses = told.get("FOR", "").split(",")
-    if len(addresses) >= proxies and (address := _address(addresses[-proxies].strip())):
-        found["REMOTE_ADDR"] = address
-    if (scheme := told.get("PROTO", "").lower()) in ("http", "https"):
-        found["wsgi.url_scheme"] = scheme
-    if CLEAN_PATH.fullmatch(path := told.get("PREFIX", "").removesuffix("/")):
-        found["SCRIPT_NAME"] = path
-    return found
-
-
-def _address(text: str) -> str | None:
-    try:
-        return str(ip_address(text)) if "%" not in text else None
-    except ValueError:
-        return None
+def trusted_variables(headers: Mapping[str, str], proxies: int) -> dict[str, str]:
+    """Return the environ variables that the headers set. Host is not one: proxies pass it on."""
+    variables = {}
+    addresses = headers.get("FOR", "").split(",")
+    if len(addresses) >= proxies and "%" not in addresses[-proxies]:
+        with suppress(ValueError):
+            variables["REMOTE_ADDR"] = str(ip_address(addresses[-proxies].strip()))
+    if (scheme := headers.get("PROTO", "").lower()) in ("http", "https"):
+        variables["wsgi.url_scheme"] = scheme
+    if SAFE_PATH.fullmatch(path := headers.get("PREFIX", "").removesuffix("/")):
+        variables["SCRIPT_NAME"] = path
+    return variables

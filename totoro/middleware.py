@@ -13,70 +13,85 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
+from django.utils.deprecation import MiddlewareMixin
 
 from services.clock import Clock
-from totoro.exception_handler import render
+from totoro.exception_handler import problem_response
+from totoro.observability.metrics import responses
 from totoro.problem_types import HOST_NOT_ALLOWED, URI_TOO_LONG
-from totoro.views.metrics import responses
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[HttpRequest], HttpResponse]
-
-# What a client may call its request: nothing that could break out of a header or a log line.
+# Nothing in it can break out of a header or a log line.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# For JSON: a browser that is talked into showing it as a page may load and run nothing.
+# For JSON: nothing in it may load or run, should a browser show it as a page.
 STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
-# Hosts that are not allowed and are logged, each once in the life of a process: clients choose these
-# names, and may fill neither the log nor the memory.
-LOGGED_HOSTS = 100
-# Of a name in DNS, in characters (RFC 1035, section 2.3.4).
-LONGEST_HOST = 253
+MAX_URL_LENGTH = 8000
+# Clients choose the hosts they send, and must not be able to fill the log or the memory.
+MAX_LOGGED_HOSTS = 100
+# RFC 1035, section 2.3.4.
+MAX_HOST_LENGTH = 253
+# The load balancer or orchestrator requests these by an IP address that changes.
+PATHS_FOR_ANY_HOST = ("/livez", "/readyz", "/metrics")
+
+
+class ExactMethodMiddleware(MiddlewareMixin):
+    """Treat `get` as an unknown method: methods are case-sensitive (RFC 9110, section 9.1).
+
+    Django turns all of them into upper case.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        if request.META["REQUEST_METHOD"] != request.method:
+            request.method = f"{request.method} (CASE-SENSITIVE)"
 
 
 class RequestIDMiddleware:
-    """Gives each request an id, on the response and in every log line; counts and logs responses.
+    """Give each request an ID, in its response and in every log line; count and log responses.
 
-    What failed on our side is logged always, so that a client's `request_id` finds it; all requests
-    with ACCESS_LOG.
+    Server errors are always logged, so that a client's `request_id` can be found. With ACCESS_LOG,
+    all requests are.
     """
 
-    def __init__(self, get_response: Handler) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        client_id = request.headers.get("X-Request-ID", "")
+        request_id = client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
         request.request_id = request_id  # type: ignore[attr-defined]
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             started = time.perf_counter()
             response = self._get_response(request)
-            response["X-Request-ID"] = request_id
-            responses.labels(response.status_code).inc()
-            failed = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-            if failed or settings.ACCESS_LOG:
-                # Not an error: that would be one more event in Sentry, which has had a bug's own.
-                log.log(
-                    logging.WARNING if failed else logging.INFO,
-                    "request",
-                    method=request.method,
-                    path=request.path,
-                    status=response.status_code,
-                    seconds=round(time.perf_counter() - started, 6),
-                )
+            log_request(request, response, time.perf_counter() - started)
+        response["X-Request-ID"] = request_id
+        responses.labels(response.status_code).inc()
         return response
 
 
-class TimelyMiddleware:
-    """Asks once more if the answer has ended while it was being made.
+def log_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+    is_server_error = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_server_error or settings.ACCESS_LOG:
+        # A warning: an error would be a second event in Sentry, beside the exception itself.
+        log.log(
+            logging.WARNING if is_server_error else logging.INFO,
+            "request",
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+            seconds=round(seconds, 6),
+        )
 
-    Where more threads want to run than can, one may be stopped for seconds between the choice of an
-    answer and its last byte.
+
+class TimelyMiddleware:
+    """Make the response again if its cache entry has expired in the meantime.
+
+    On a busy machine a thread may be paused for seconds between choosing the entry and sending it.
     """
 
-    def __init__(self, get_response: Handler) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
         self._clock = Clock()
 
@@ -87,55 +102,53 @@ class TimelyMiddleware:
         return response
 
 
-class ContentSecurityPolicyMiddleware:
-    """The strict policy for every response that does not bring its own (the pages do)."""
+class ContentSecurityPolicyMiddleware(MiddlewareMixin):
+    """Set the strict policy on every response that has none of its own, as pages do."""
 
-    def __init__(self, get_response: Handler) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self._get_response(request)
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", STRICT_POLICY)
         return response
 
 
-class AnyOriginMiddleware:
-    """Around django-cors-headers: when any origin is allowed, every response says so.
+class AnyOriginMiddleware(MiddlewareMixin):
+    """Put the same CORS headers on every response when any origin is allowed.
 
-    Its own answers differ with the Origin, so that caches in front would have to keep one for each.
+    django-cors-headers varies its responses by Origin, so that a cache would store one for each.
     """
 
-    def __init__(self, get_response: Handler) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self._get_response(request)
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         if settings.CORS_ALLOW_ALL_ORIGINS:
             response["Access-Control-Allow-Origin"] = "*"
             response["Access-Control-Expose-Headers"] = ", ".join(settings.CORS_EXPOSE_HEADERS)
-            names = [name.strip() for name in response.get("Vary", "").split(",")]
-            response["Vary"] = ", ".join(name for name in names if name.lower() != "origin")
-            if not response["Vary"]:
-                del response["Vary"]
+            names = re.split(r"\s*,\s*", response.get("Vary", ""))
+            del response["Vary"]
+            if vary := ", ".join(name for name in names if name.lower() != "origin"):
+                response["Vary"] = vary
         return response
 
 
-class HostMiddleware(CommonMiddleware):
-    """Django's CommonMiddleware, which refuses a foreign Host, but not from those who watch over
-    Totoro: they come by an address that changes, and get nothing but a word on its health.
+class URLLengthMiddleware(MiddlewareMixin):
+    """Reject a URL that can only be a mistake or an attack (RFC 9110, section 4.1)."""
 
-    A host that is well-formed and not allowed most often means that ALLOWED_HOSTS is wrong: the
-    response and the log say so.
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        if len(request.get_full_path()) > MAX_URL_LENGTH:
+            return problem_response(request, URI_TOO_LONG)
+        return None
+
+
+class HostMiddleware(CommonMiddleware):
+    """Django's CommonMiddleware, which rejects hosts outside ALLOWED_HOSTS and appends slashes.
+
+    A well-formed host that is rejected most often means that ALLOWED_HOSTS is wrong, so the response
+    and the log say so.
     """
 
-    UNNAMED = ("/livez", "/readyz", "/metrics")
-
-    def __init__(self, get_response: Handler) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         super().__init__(get_response)
         self._logged_hosts: set[str] = set()
 
-    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:  # type: ignore[override]  # may refuse
-        if request.path_info in self.UNNAMED:
+    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:  # type: ignore[override]  # may reject
+        if request.path_info in PATHS_FOR_ANY_HOST:
             return None
         try:
             return super().process_request(request)
@@ -143,8 +156,8 @@ class HostMiddleware(CommonMiddleware):
             domain, _ = split_domain_port(request._get_raw_host())  # type: ignore[attr-defined]
             if not domain:
                 raise
-        self._log_once(domain[:LONGEST_HOST])
-        return render(request, HOST_NOT_ALLOWED, None)
+        self._log_once(domain[:MAX_HOST_LENGTH])
+        return problem_response(request, HOST_NOT_ALLOWED)
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
@@ -154,27 +167,12 @@ class HostMiddleware(CommonMiddleware):
         moved = response.status_code == HTTPStatus.MOVED_PERMANENTLY
         if moved and request.method not in ("GET", "HEAD"):
             response.status_code = HTTPStatus.PERMANENT_REDIRECT
-        # Django gives the length of this response, which would have to be that of the 200 (RFC 9110,
-        # section 8.6).
+        # Django sets the length of the 304 itself; only that of the 200 is allowed (RFC 9110, 8.6).
         if response.status_code == HTTPStatus.NOT_MODIFIED:
             del response["Content-Length"]
         return response
 
     def _log_once(self, host: str) -> None:
-        if host not in self._logged_hosts and len(self._logged_hosts) < LOGGED_HOSTS:
+        if host not in self._logged_hosts and len(self._logged_hosts) < MAX_LOGGED_HOSTS:
             self._logged_hosts.add(host)
             log.warning("host_not_allowed", host=host, allowed=settings.ALLOWED_HOSTS)
-
-
-class AddressLengthMiddleware:
-    """414 for an address that can only be a mistake or an attack (RFC 9110, section 4.1)."""
-
-    LONGEST = 8000
-
-    def __init__(self, get_response: Handler) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if len(request.get_full_path()) > self.LONGEST:
-            return render(request, URI_TOO_LONG, None)
-        return self._get_response(request)

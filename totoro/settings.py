@@ -176,13 +176,14 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "movies",
     ]
     MIDDLEWARE = [
+        "totoro.middleware.ExactMethodMiddleware",
         "totoro.middleware.RequestIDMiddleware",
         "totoro.middleware.TimelyMiddleware",
         "django.middleware.security.SecurityMiddleware",
         "totoro.middleware.ContentSecurityPolicyMiddleware",
         "totoro.middleware.AnyOriginMiddleware",
         "corsheaders.middleware.CorsMiddleware",
-        "totoro.middleware.AddressLengthMiddleware",
+        "totoro.middleware.URLLengthMiddleware",
         "totoro.static_files.StaticFilesMiddleware",
         "totoro.middleware.HostMiddleware",
     ]
@@ -216,7 +217,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
         "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.http.negotiation.WeighedNegotiation",
         "DEFAULT_METADATA_CLASS": "movies.http.metadata.AllowedMethods",
-        "EXCEPTION_HANDLER": "totoro.exception_handler.problem_response",
+        "EXCEPTION_HANDLER": "totoro.exception_handler.handle_drf_exception",
         # An unknown parameter is ignored, `format` included; the documentation turns it on again.
         "URL_FORMAT_OVERRIDE": None,
     }

@@ -1,15 +1,13 @@
 from django.conf import settings
 from django.urls import include, path, re_path
 
-from totoro.problem_types import ProblemListView, ProblemView
 from totoro.views.documentation import SchemaView
 from totoro.views.health import LivezView, ReadyzView
 from totoro.views.metrics import MetricsView
+from totoro.views.problems import ProblemListView, ProblemView
 
-handler400 = "totoro.exception_handler.bad_request"
-handler403 = "totoro.exception_handler.permission_denied"
-handler404 = "totoro.exception_handler.page_not_found"
-handler500 = "totoro.exception_handler.server_error"
+handler400 = handler403 = handler404 = "totoro.exception_handler.handle_django_exception"
+handler500 = "totoro.exception_handler.handle_server_error"
 
 urlpatterns = [
     path("", SchemaView.with_ui("swagger"), name="swagger-ui"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers import Totoro
-from totoro.middleware import LOGGED_HOSTS, LONGEST_HOST
+from totoro.middleware import MAX_HOST_LENGTH, MAX_LOGGED_HOSTS
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def test_a_host_that_is_not_allowed_is_told_what_decides_it(fresh: Totoro) -> No
     assert "not allowed" in problem["detail"]
     assert "ALLOWED_HOSTS" in problem["detail"]
     assert "evil" not in response.text
-    about = fresh.get(problem["type"]).json()["about"]
-    assert "ALLOWED_HOSTS" in about
+    explanation = fresh.get(problem["type"]).json()
+    assert "ALLOWED_HOSTS" in explanation["description"]
+    assert "ALLOWED_HOSTS" in explanation["solution"]
 
 
 def test_each_host_that_is_not_allowed_is_logged_once(fresh: Totoro) -> None:
@@ -52,12 +53,12 @@ def test_each_host_that_is_not_allowed_is_logged_once(fresh: Totoro) -> None:
 
 
 def test_nobody_can_fill_the_log_with_hosts(fresh: Totoro) -> None:
-    for number in range(LOGGED_HOSTS + 20):
+    for number in range(MAX_LOGGED_HOSTS + 20):
         host = f"{number}.{'x' * 7000}.example"
         assert fresh.get("/problems/", headers={"Host": host}).status_code == 400
 
-    assert len(refused(fresh)) == LOGGED_HOSTS
-    assert max(len(event["host"]) for event in refused(fresh)) == LONGEST_HOST
+    assert len(refused(fresh)) == MAX_LOGGED_HOSTS
+    assert max(len(event["host"]) for event in refused(fresh)) == MAX_HOST_LENGTH
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])

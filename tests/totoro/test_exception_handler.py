@@ -11,6 +11,7 @@ import pytest
 import requests
 from django.core import exceptions as django
 from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 from django.test import Client
 from pytest_django.fixtures import Settings
 from rest_framework import exceptions as drf
@@ -20,8 +21,8 @@ from services import exceptions
 from services.exceptions import MovieNotFound, MoviesUnavailable, Reason, TotoroError, UpstreamError
 from tests.support.broken_urls import SECRET
 from tests.support.servers import Totoro
-from totoro.exception_handler import PROBLEMS, problem_of
-from totoro.problem_types import KINDS
+from totoro.exception_handler import PROBLEM_TYPE_BY_EXCEPTION, problem_type_of
+from totoro.problem_types import PROBLEM_TYPES
 
 KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
 EXPOSED = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
@@ -76,16 +77,16 @@ def test_each_error_of_the_services_has_a_problem_of_its_own(error: type[BaseExc
     # MoviesUnavailable has one for each reason.
     expected = error not in {*NEVER_SEEN, TotoroError, MoviesUnavailable}
 
-    assert (error in PROBLEMS) is expected
+    assert (error in PROBLEM_TYPE_BY_EXCEPTION) is expected
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_has_a_problem_of_its_own(reason: Reason) -> None:
-    problem = problem_of(MoviesUnavailable(reason, retry_after=1))
+    problem = problem_type_of(MoviesUnavailable(reason, retry_after=1))
 
     assert problem.status == 503
     assert problem.name == "upstream-" + reason.replace("_", "-").removeprefix("upstream-")
-    assert problem.name in KINDS
+    assert problem.name in PROBLEM_TYPES
 
 
 def test_the_tree_of_errors_is_the_whole_file() -> None:
@@ -97,7 +98,7 @@ def test_the_tree_of_errors_is_the_whole_file() -> None:
 
 @pytest.mark.parametrize("error", [e for e in tree(drf.APIException) if e not in IMPOSSIBLE])
 def test_each_error_of_drf_has_a_problem_with_its_status(error: type[drf.APIException]) -> None:
-    assert problem_of(error.__new__(error)).status == error.status_code
+    assert problem_type_of(error.__new__(error)).status == error.status_code
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,14 @@ def test_each_error_of_drf_has_a_problem_with_its_status(error: type[drf.APIExce
         (django.PermissionDenied(), 403),
         (django.DisallowedHost(), 400),
         (django.RequestDataTooBig(), 400),
+        (django.BadRequest(), 400),
+        (MultiPartParserError(), 400),
         (UpstreamError(Reason.DNS, "a bug"), 500),
         (KeyError("x"), 500),
     ],
 )
 def test_an_error_has_a_status(error: BaseException, status: int) -> None:
-    assert problem_of(error).status == status
+    assert problem_type_of(error).status == status
 
 
 # What a client sees

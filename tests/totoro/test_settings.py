@@ -466,7 +466,14 @@ def test_the_tests_run_in_their_own_configuration_whatever_the_shell_holds() -> 
     environment = {**clean_environment(), "DJANGO_CONFIGURATION": "Production", "CACHE_TTL": "abc"}
 
     collected = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/totoro/management/test_serve.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--collect-only",
+            "-q",
+            "tests/totoro/management/test_serve.py",
+        ],
         cwd=ROOT,
         env=environment,
         capture_output=True,

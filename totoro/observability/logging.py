@@ -1,7 +1,7 @@
-"""Logs: structlog, one JSON object a line; coloured lines where a person reads along (Dev).
+"""Logs: one JSON object a line, by structlog; coloured text in Dev.
 
-Event names are constants in snake_case (`flight_failed`), what varies is in fields. Records of
-libraries that use `logging` come out in the same form.
+The event is a constant in snake_case (`refresh_failed`); what varies is in other fields. Log records
+of libraries have the same form.
 """
 
 import logging.config
@@ -28,7 +28,7 @@ SHARED: list[structlog.typing.Processor] = [
 
 
 def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
-    """What `logging.config.dictConfig` takes."""
+    """Return a configuration for `logging.config.dictConfig`."""
     render: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if pretty
@@ -39,7 +39,7 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {
-            # A 503 is the Ghibli API's trouble, and `flight_failed` has told of it.
+            # Not the Ghibli API's failures (503), which `refresh_failed` logs.
             "bugs": {
                 "()": "django.utils.log.CallbackFilter",
                 "callback": lambda record: getattr(record, "status_code", 500) != 503,
@@ -48,7 +48,7 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                # Of Django's extras; another is the request, whose query may be personal.
+                # Not Django's `request`, whose query string may be personal.
                 "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])],
                 "processors": [remove_meta, *render],
             }
@@ -59,9 +59,9 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
         },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
-            # A wrong Host is the client's fault and answered with a 400; Django logs it as an error.
+            # A wrong Host is the client's mistake; Django logs it as an error.
             "django.security.DisallowedHost": {"handlers": ["null"], "propagate": False},
-            # Every 4xx would be a warning here; ACCESS_LOG is there for whoever wants them.
+            # Django logs every 4xx as a warning; ACCESS_LOG has them too.
             "django.request": {"level": "ERROR", "filters": ["bugs"]},
         },
     }

@@ -1,4 +1,4 @@
-"""Sentry: on when there is a DSN, and never told anything personal."""
+"""Error reports to Sentry, without personal data; on if SENTRY_DSN is set."""
 
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         send_default_pii=False,
         max_request_body_size="never",
         include_local_variables=False,
-        # Its default puts sentry-trace and baggage on every outgoing request, the Ghibli API's too.
+        # None: by default Sentry adds headers to every outgoing request, also to the Ghibli API.
         trace_propagation_targets=[],
         integrations=[DjangoIntegration()],
         before_send=without_personal_data,
@@ -27,7 +27,7 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
 
 
 def without_personal_data(event: Event, hint: Hint) -> Event:
-    """The event less who asked and where: of the request, only method and path stay."""
+    """Remove client and server from an event. Of the request, method and path remain."""
     request = event.get("request", {})
     event["request"] = {
         "method": request.get("method"),

@@ -1,4 +1,4 @@
-"""The OpenAPI 2 document, Swagger UI and Redoc, all from drf-yasg's own files."""
+"""The OpenAPI 2 document, Swagger UI and Redoc, all from drf-yasg."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -18,21 +18,21 @@ INFO = openapi.Info(
     default_version=VERSION,
     description=(
         "All Studio Ghibli movies, each with the people who appear in it, from the public Ghibli"
-        " API.\n\nNo answer is older than a minute while the Ghibli API is alive, and `timestamp`"
-        " says how old it is. When the Ghibli API is away, the last good answer goes on, honestly"
-        " marked as stale.\n\nErrors are `application/problem+json` (RFC 9457), whatever the request"
-        " accepts."
+        " API.\n\nWhile the Ghibli API works, no data is older than a minute; `timestamp` is when it"
+        " was requested. While the Ghibli API is down, the last known good data is served, marked as"
+        " stale.\n\nErrors are always `application/problem+json` (RFC 9457), whatever the Accept"
+        " header."
     ),
     contact=openapi.Contact(name="The Totoro team"),
     license=openapi.License(name="MIT", url="https://spdx.org/licenses/MIT.html"),
 )
 TAGS = {
     "movies": "Studio Ghibli's movies and the people who appear in them.",
-    "problems": "The kinds of error that the API returns, each explained.",
+    "problems": "The problem types of the API's errors, each explained.",
 }
 
-# Swagger UI and Redoc style themselves inline and draw with data: and blob: URLs; Redoc's logo from
-# another host stays out. Scripts come from this host only.
+# Swagger UI and Redoc need inline styles and data: and blob: URLs. Scripts are loaded from this host
+# only, and so are images: Redoc's logo, on another host, is blocked.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self' data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none';"
@@ -41,7 +41,7 @@ PAGE_POLICY = (
 
 
 class FormatParameter(WeighedNegotiation):
-    """Here `?format=openapi` picks the document; to the API itself `format` means nothing."""
+    """Select the document by `?format=openapi`, a parameter that the API itself ignores."""
 
     settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # all it reads
 
@@ -53,28 +53,25 @@ class DocumentGenerator(OpenAPISchemaGenerator):  # type: ignore[misc]  # no typ
         return document
 
     def get_path_parameters(self, path: str, view_cls: type) -> list[openapi.Parameter]:
-        """Return none: every operation describes its own, which may be declared once only."""
+        """Return none: each operation declares its own."""
         return []
 
 
-# Without a URL the document names no host and no scheme, so it is right behind any proxy.
+# Without a URL, so without host and scheme, the document is right behind any proxy.
 GeneratedSchemaView: Any = get_schema_view(
     INFO, url="", public=True, generator_class=DocumentGenerator
 )
-
-
 stored_schema = stored_document(GeneratedSchemaView.get)
 
 
 class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
-    http_method_names = ["get", "head", "options"]
     content_negotiation_class = FormatParameter
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        # The pages are left to the debug toolbar, which could not change compressed ones.
+        # Pages are not compressed, so that the debug toolbar can change them.
         is_page = request.accepted_media_type == "text/html"
-        respond = GeneratedSchemaView.get if is_page else stored_schema
-        response: HttpResponse = respond(self, request, *args, **kwargs)
+        get = GeneratedSchemaView.get if is_page else stored_schema
+        response: HttpResponse = get(self, request, *args, **kwargs)
         return response
 
     def finalize_response(

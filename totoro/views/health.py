@@ -1,5 +1,3 @@
-"""For operators: is the process alive, and could it answer?"""
-
 from dataclasses import asdict
 from http import HTTPStatus
 
@@ -11,9 +9,8 @@ from services.movies import movie_service
 
 
 class LivezView(APIView):
-    """200 as long as the process answers at all; asks nothing else."""
+    """200 as long as the process responds; it depends on nothing else."""
 
-    http_method_names = ["get", "head", "options"]
     swagger_schema = None
 
     def get(self, request: Request) -> Response:
@@ -21,9 +18,8 @@ class LivezView(APIView):
 
 
 class ReadyzView(APIView):
-    """Which of cache, database and data are well; 503 only if /movies/ could not be answered."""
+    """The state of cache, database and upstream data; 503 only if /movies/ could not be served."""
 
-    http_method_names = ["get", "head", "options"]
     swagger_schema = None
 
     def get(self, request: Request) -> Response:

@@ -27,8 +27,8 @@ from tests.support.servers import (
     stored_snapshots,
     wait_until,
 )
-from totoro.management.commands.serve import IN_MEMORY
-from totoro.views import metrics
+from totoro import internal_clients
+from totoro.observability.metrics_folder import IN_MEMORY
 
 # As which Docker's proxy shows whoever comes through it.
 BEHIND_DOCKER = ["172.17.0.1", "fd00::1", "::ffff:172.17.0.1"]
@@ -331,10 +331,11 @@ class TestWhoMayAsk:
         ipv4, ipv6 = tmp_path / "route", tmp_path / "ipv6_route"
         ipv4.write_text(ROUTES)
         ipv6.write_text(IPV6_ROUTES)
-        monkeypatch.setattr(metrics, "ROUTES", (ipv4, ipv6))
-        metrics.gateways.cache_clear()
+        monkeypatch.setattr(internal_clients, "IPV4_ROUTES", ipv4)
+        monkeypatch.setattr(internal_clients, "IPV6_ROUTES", ipv6)
+        internal_clients.default_gateways.cache_clear()
         yield
-        metrics.gateways.cache_clear()
+        internal_clients.default_gateways.cache_clear()
 
     @pytest.mark.parametrize(
         "address", ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.2", "192.168.1.2", "fd00::2"]

@@ -6,7 +6,7 @@ from django.test import Client
 
 
 class Command(BaseCommand):
-    help = "Print the OpenAPI document, as /swagger.json has it."
+    help = "Print the OpenAPI document, as served at /swagger.json."
 
     def handle(self, *args: Any, **options: Any) -> None:
         document = Client(headers={"Host": "localhost"}).get("/swagger.json").json()

@@ -1,0 +1,152 @@
+"""Granian, set up to limit connections, replace killed workers and stop on SIGTERM."""
+
+import logging
+import multiprocessing
+import os
+import resource
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.utils.module_loading import import_string
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import MPServer
+
+ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
+APPLICATION = "totoro.wsgi.application"
+
+# For receiving a request's headers, and for an idle connection between two requests: hyper, granian's
+# HTTP library, has one timer for both. A worker that stalls for longer resets connections without
+# reading the requests that arrived meanwhile, so it outlasts a stall of 10 seconds. It also delays the
+# stop of a worker that has received half a request; docker-compose.yml allows 35 seconds.
+HEADER_TIMEOUT_SECONDS = 12
+# Of one request, URL included. Longer than any URL for which Totoro itself responds with 414.
+MAX_HEADERS_BYTES = 128 * 1024
+# Per process, idle ones included. Further connections wait in the kernel.
+MAX_CONNECTIONS = 4096
+# Connections that wait in the kernel, which has a limit of its own (net.core.somaxconn).
+BACKLOG = 4096
+# Files other than clients' connections: two pools with one Redis connection for each request, and
+# some for the upstream, the database, metrics and code.
+OTHER_FILES = 2 * 256 + 128
+MIN_FILES = 1024
+
+STOP_TIMEOUT_SECONDS = 30
+PARENT_CHECK_SECONDS = 0.2
+
+
+def serve(connections: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    logging.getLogger("_granian").addFilter(is_not_thread_advice)
+    # Until a worker has loaded the application it has only granian's handlers, which do nothing in it.
+    os.register_at_fork(after_in_child=reset_signal_handlers)
+    server = RespawningServer(
+        APPLICATION,
+        address=ADDRESS,
+        port=settings.PORT,
+        interface=Interfaces.WSGI,
+        # Not "auto", which has no timeout while it waits for the first bytes to tell HTTP/2 from HTTP/1.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_TIMEOUT_SECONDS * 1000, max_buffer_size=MAX_HEADERS_BYTES
+        ),
+        workers=settings.WEB_CONCURRENCY,
+        blocking_threads=settings.REQUEST_THREADS,
+        backlog=BACKLOG,
+        backpressure=connections,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_TIMEOUT_SECONDS,
+        websockets=False,
+        log_level=LogLevels(settings.LOG_LEVEL.lower()),
+        # Changes that level only: the settings have set up logging for granian too.
+        log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
+    )
+    server.serve(target_loader=load_application, wrap_loader=False)
+
+
+class RespawningServer(MPServer):
+    """Granian, but replacing killed workers however often they are killed.
+
+    Granian gives up when a worker dies twice within 5.5 seconds. That is right only for workers that
+    exit by themselves because they cannot load the application.
+    """
+
+    def _respawn_workers(
+        self,
+        workers: Sequence[int],
+        spawn_target: Callable[..., None],
+        target_loader: Callable[..., Any],
+        delay: float = 0,
+    ) -> None:
+        # The exit code of a killed process is minus the number of the signal.
+        killed = [index for index in workers if (self.wrks[index].inner.exitcode or 0) < 0]
+        super()._respawn_workers(workers, spawn_target, target_loader, delay)
+        for index in killed:
+            self.respawned_wrks.pop(index, None)
+
+
+def is_not_thread_advice(record: logging.LogRecord) -> bool:
+    """Drop granian's warning of more threads than CPUs: most threads here wait for a refresh."""
+    return "Python threads, which seems quite high" not in record.getMessage()
+
+
+def reset_signal_handlers() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def load_application() -> WSGIApplication:
+    """Return the WSGI application, in a worker that stops when the server does."""
+    server = multiprocessing.parent_process()
+    assert server
+    signals, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=stop_with_server, args=(server.pid, signals), daemon=True).start()
+    application: WSGIApplication = import_string(APPLICATION)
+    return application
+
+
+def stop_with_server(server: int, signals: int) -> None:
+    """Wait until the server process is gone, then stop this worker, which would block the port.
+
+    A server that was killed (SIGKILL, out of memory) cannot stop its workers. The kernel could
+    (PR_SET_PDEATHSIG), but only on Linux.
+
+    `signals` is the reading end of Python's wakeup descriptor. The kernel may deliver a signal to any
+    thread, while the main thread sleeps on in granian's shutdown and handles nothing. So the first
+    signal is sent once more, to the main thread.
+    """
+    is_forwarded = False
+    while os.getppid() == server:
+        ready, _, _ = select.select([signals], [], [], PARENT_CHECK_SECONDS)
+        if ready:
+            [number, *_] = os.read(signals, 64)
+            if not is_forwarded:
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                is_forwarded = True
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_TIMEOUT_SECONDS)
+    os._exit(1)
+
+
+def connection_limit() -> int:
+    """Return how many connections a process may have: fewer than files.
+
+    Without a free file, granian's accept loop spins. Importing granian raises the soft limit of files
+    to the hard one.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    if files < MIN_FILES:
+        raise CommandError(f"the limit of open files is {files}: must be at least {MIN_FILES}")
+    return min(MAX_CONNECTIONS, files - OTHER_FILES)
