@@ -39,7 +39,7 @@ install: $(VENV)/main staticfiles/.made ## All that `make serve` needs but the d
 serve: ## The production server, with the environment as it is
 	@exec $(MANAGE) serve
 
-fake-ghibli: $(VENV)/main ## A fake Ghibli API on port 3900 (ARGS="--help" for its switches)
+fake-ghibli: $(VENV)/main ## A fake Ghibli API on port 3900 (ARGS="--help" for its options)
 	@exec $(BIN)/python -m fake_ghibli --port 3900 $(ARGS)
 
 static: ## Collect the static files anew

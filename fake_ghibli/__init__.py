@@ -4,7 +4,7 @@ It answers the way the real program (json-server on express) was seen to answer,
 Not there: pages, sorting, operators such as `title_like`, JSONP and /swagger.yaml.
 """
 
-from fake_ghibli.server import Seen, StandIn
-from fake_ghibli.switches import Switches
+from fake_ghibli.faults import Faults
+from fake_ghibli.server import FakeGhibli, Seen
 
-__all__ = ["Seen", "StandIn", "Switches"]
+__all__ = ["FakeGhibli", "Faults", "Seen"]

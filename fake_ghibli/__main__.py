@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fake_ghibli.answers import Collections
 from fake_ghibli.control import control
-from fake_ghibli.server import StandIn
-from fake_ghibli.switches import Switches
+from fake_ghibli.faults import Faults
+from fake_ghibli.server import FakeGhibli
 
 
 def arguments() -> argparse.Namespace:
@@ -19,7 +19,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3900, help="0 takes any free one")
     parser.add_argument("--data", type=Path, metavar="FILE", help="JSON: lists by their names")
-    parser.add_argument("--control", type=int, metavar="PORT", help="switches at run time")
+    parser.add_argument("--control", type=int, metavar="PORT", help="faults at run time")
     parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--status", type=int, metavar="CODE", help="answer all with this and HTML")
     parser.add_argument("--reset", action="store_true", help="cut connections amid the body")
@@ -28,10 +28,10 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def switches_of(given: argparse.Namespace) -> Switches:
-    switches = Switches()
-    switches.set({name: getattr(given, name) for name in vars(switches)})
-    return switches
+def faults_of(given: argparse.Namespace) -> Faults:
+    faults = Faults()
+    faults.set({name: getattr(given, name) for name in vars(faults)})
+    return faults
 
 
 def data_in(file: Path) -> Collections:
@@ -43,7 +43,7 @@ def data_in(file: Path) -> Collections:
 
 def serve(given: argparse.Namespace, stop: threading.Event) -> None:
     data = data_in(given.data) if given.data else None
-    upstream = StandIn(host=given.host, port=given.port, data=data, switches=switches_of(given))
+    upstream = FakeGhibli(host=given.host, port=given.port, data=data, faults=faults_of(given))
     with ExitStack() as ports:
         ports.enter_context(upstream)
         if given.control is not None:

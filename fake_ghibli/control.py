@@ -1,4 +1,4 @@
-"""The control port: a stand-in's switches and counters as JSON, out of its clients' sight."""
+"""The control port: the faults and counters as JSON, out of its clients' sight."""
 
 import json
 from dataclasses import asdict
@@ -7,18 +7,18 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from fake_ghibli.listener import Listener
-from fake_ghibli.server import StandIn
+from fake_ghibli.server import FakeGhibli
 
 
-def control(stand_in: StandIn, host: str, port: int) -> Listener:
-    return Listener(host, port, partial(Panel, stand_in))
+def control(fake: FakeGhibli, host: str, port: int) -> Listener:
+    return Listener(host, port, partial(Panel, fake))
 
 
 class Panel(BaseHTTPRequestHandler):
-    """`GET /` shows, `PUT /` with a JSON object sets switches and shows."""
+    """`GET /` shows, `PUT /` with a JSON object sets faults and shows."""
 
-    def __init__(self, stand_in: StandIn, *connection: Any) -> None:
-        self.stand_in = stand_in
+    def __init__(self, fake: FakeGhibli, *connection: Any) -> None:
+        self.fake = fake
         super().__init__(*connection)
 
     def do_GET(self) -> None:
@@ -32,16 +32,16 @@ class Panel(BaseHTTPRequestHandler):
             sent = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             if not isinstance(sent, dict):
                 raise ValueError('Send an object, such as {"delay": 0.5}.')
-            self.stand_in.switches.set(sent)
+            self.fake.faults.set(sent)
         except ValueError as error:
             self._send(400, {"message": str(error)})
         else:
             self._show()
 
     def _show(self) -> None:
-        switches = asdict(self.stand_in.switches)
-        requests = {name: self.stand_in.count(name) for name in self.stand_in.data}
-        self._send(200, {"switches": switches, "requests": requests})
+        faults = asdict(self.fake.faults)
+        requests = {name: self.fake.count(name) for name in self.fake.data}
+        self._send(200, {"faults": faults, "requests": requests})
 
     def _send(self, status: int, value: dict[str, Any]) -> None:
         body = json.dumps(value, indent=2).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""A threaded server on one port, which can be stopped at once: both ports of the stand-in."""
+"""A threaded server on one port, which can be stopped at once."""
 
 import contextlib
 import socket

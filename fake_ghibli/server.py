@@ -1,4 +1,4 @@
-"""The stand-in itself: data, switches and counters, and the HTTP that clients see."""
+"""The fake Ghibli API: data, faults and counters, and the HTTP that clients see."""
 
 import re
 import socket
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Self
 
 from fake_ghibli.answers import Collections, answer, path_segments
 from fake_ghibli.express import Answer, Request, outage
+from fake_ghibli.faults import Faults
 from fake_ghibli.listener import Listener
-from fake_ghibli.switches import Switches
 from services.catalogue import bundled
 
 # Seconds that a connection may lie idle: node's default, announced in Keep-Alive.
@@ -42,10 +42,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class StandIn:
+class FakeGhibli:
     """Serves the data (the bundled catalogue, unless some is given) while its block lasts.
 
-    What is changed in `data` or `switches` holds from the next request on.
+    What is changed in `data` or `faults` holds from the next request on.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class StandIn:
         host: str = "127.0.0.1",
         port: int = 0,
         data: Collections | None = None,
-        switches: Switches | None = None,
+        faults: Faults | None = None,
         clock: Callable[[], datetime] = utc_now,
         idle: float = IDLE,
     ) -> None:
         self.data = bundled_data() if data is None else data
-        self.switches = switches or Switches()
+        self.faults = faults or Faults()
         self.clock = clock
         self.idle = idle
         self._listener = Listener(host, port, partial(Conversation, self))
@@ -97,9 +97,9 @@ class StandIn:
                 self._counts[collection] += 1
 
     def answer(self, request: Request) -> Answer:
-        if self.switches.status is not None:
-            return outage(self.switches.status, request)
-        return answer(self._stamped() if self.switches.stamp else self.data, request)
+        if self.faults.status is not None:
+            return outage(self.faults.status, request)
+        return answer(self._stamped() if self.faults.stamp else self.data, request)
 
     def _stamped(self) -> Collections:
         if "films" not in self.data:
@@ -120,13 +120,13 @@ class Conversation(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Listener
 
-    def __init__(self, stand_in: StandIn, *connection: Any) -> None:
-        self.stand_in = stand_in
+    def __init__(self, fake: FakeGhibli, *connection: Any) -> None:
+        self.fake = fake
         super().__init__(*connection)
 
     def setup(self) -> None:
         super().setup()
-        self.connection.settimeout(self.stand_in.idle)
+        self.connection.settimeout(self.fake.idle)
 
     def converse(self) -> None:
         length = self.headers.get("Content-Length", "0")
@@ -134,13 +134,13 @@ class Conversation(BaseHTTPRequestHandler):
             self.send_error(400)
             return
         request = self._request(self.rfile.read(int(length)))
-        self.stand_in.note(request)
-        if self.stand_in.switches.hang:
+        self.fake.note(request)
+        if self.fake.faults.hang:
             self._hang()
-        elif self.server.stopping.wait(self.stand_in.switches.delay):
+        elif self.server.stopping.wait(self.fake.faults.delay):
             self.close_connection = True
         else:
-            self._send(self.stand_in.answer(request))
+            self._send(self.fake.answer(request))
 
     do_GET = do_HEAD = do_OPTIONS = do_TRACE = converse
     do_POST = do_PUT = do_PATCH = do_DELETE = converse
@@ -154,14 +154,14 @@ class Conversation(BaseHTTPRequestHandler):
     def _hang(self) -> None:
         self.connection.settimeout(None)
         while self.connection.recv(CHUNK):
-            pass  # Until the client gives up, or the stand-in ends.
+            pass  # Until the client gives up, or the server ends.
         self.close_connection = True
 
     def _send(self, made: Answer) -> None:
         body = made.body
         if body and "Content-Length" not in made.headers:
             body = self._in_chunks(made)
-        if self.stand_in.switches.reset:
+        if self.fake.faults.reset:
             self._reset(self._head(made) + body[: len(body) // 2])
         else:
             self.wfile.write(self._head(made) + body)
@@ -175,11 +175,11 @@ class Conversation(BaseHTTPRequestHandler):
         return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in [*parts, b""])
 
     def _head(self, made: Answer) -> bytes:
-        headers = made.headers | {"Date": format_datetime(self.stand_in.clock(), usegmt=True)}
+        headers = made.headers | {"Date": format_datetime(self.fake.clock(), usegmt=True)}
         if self.close_connection:
             headers["Connection"] = "close"
         else:
-            headers |= {"Connection": "keep-alive", "Keep-Alive": f"timeout={self.stand_in.idle:g}"}
+            headers |= {"Connection": "keep-alive", "Keep-Alive": f"timeout={self.fake.idle:g}"}
         lines = [f"HTTP/1.1 {made.status} {responses.get(made.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1")

@@ -5,7 +5,7 @@ from django.db import connections
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.movies import movie_service
 from services.rate_limit import quotas
 from tests.support.servers import Postgres, Totoro, Valkey
@@ -26,9 +26,9 @@ def restart_service() -> None:
 
 
 @pytest.fixture
-def upstream(settings: Settings) -> Iterator[StandIn]:
+def upstream(settings: Settings) -> Iterator[FakeGhibli]:
     """The Ghibli API that the service under test asks."""
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         settings.GHIBLI_API_BASE_URL = f"{upstream.url}/"
         yield upstream
 
@@ -36,7 +36,7 @@ def upstream(settings: Settings) -> Iterator[StandIn]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
     """The real server with its upstream alive, for tests that only ask."""
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(tmp_path_factory.mktemp("server"), GHIBLI_API_BASE_URL=upstream.url)
         yield server
         server.terminate()

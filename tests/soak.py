@@ -61,7 +61,7 @@ CALM_EVERY, CALM = 60.0, 30.0
 
 
 class Upstream(Process):
-    """The stand-in as a program of its own, so that it can be killed."""
+    """The fake Ghibli API as a process of its own, so that it can be killed."""
 
     def __init__(self) -> None:
         self.port, self.control = free_port(), free_port()
@@ -76,7 +76,7 @@ class Upstream(Process):
     def start(self) -> None:
         self._options |= {"stdout": -3}
         super().start()
-        wait_until(lambda: self.films() is not None, what="the stand-in answers")
+        wait_until(lambda: self.films() is not None, what="the fake Ghibli API answers")
 
     def films(self) -> int | None:
         """Requests for films since it started; None while it does not say."""
@@ -85,8 +85,8 @@ class Upstream(Process):
             return int(told["requests"]["films"])
         return None
 
-    def switch(self, **switches: object) -> None:
-        requests.put(f"http://127.0.0.1:{self.control}/", json=switches, timeout=5)
+    def inject(self, **faults: object) -> None:
+        requests.put(f"http://127.0.0.1:{self.control}/", json=faults, timeout=5)
 
 
 @dataclass
@@ -206,7 +206,7 @@ class Soak:
         return self._stop(self.upstream, self.history.upstream)
 
     def break_upstream(self) -> Callable[[], None]:
-        switch, broken, well = random.choice(
+        fault, broken, well = random.choice(
             [
                 ("status", 500, None),
                 ("status", 503, None),
@@ -216,10 +216,10 @@ class Soak:
         )
         window = Window(time.monotonic())
         self.history.upstream.append(window)
-        self.upstream.switch(**{switch: broken})
+        self.upstream.inject(**{fault: broken})
 
         def mend() -> None:
-            self.upstream.switch(**{switch: well})
+            self.upstream.inject(**{fault: well})
             close(window)
 
         return mend
@@ -269,7 +269,7 @@ class Soak:
             thread.join(90)
 
     def _watch(self, load: threading.Thread) -> None:
-        """Count what the stand-in is asked, across its restarts."""
+        """Count the requests to the fake Ghibli API, across its restarts."""
         before = 0
         while load.is_alive():
             films = self.upstream.films()

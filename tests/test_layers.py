@@ -94,7 +94,7 @@ def test_a_room_imports_only_rooms_further_up(file: Path) -> None:
     assert [n for n in imports(file) for package in forbidden if is_of(n, package)] == []
 
 
-def test_the_stand_in_knows_of_the_services_only_the_bundled_catalogue() -> None:
+def test_fake_ghibli_imports_only_the_bundled_catalogue_from_services() -> None:
     names = {name for file in CODE if file.parts[0] == "fake_ghibli" for name in imports(file)}
 
     assert {name for name in names if is_of(name, "services")} == {"services.catalogue.bundled"}

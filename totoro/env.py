@@ -128,7 +128,7 @@ def _names(text: str) -> list[str]:
 def upstream_url(text: str) -> str:
     """The Ghibli API's base URL, with a trailing slash.
 
-    Plain http is for a stand-in nearby; anything else would fetch the data unprotected.
+    Plain http is for a fake Ghibli API nearby; anything else would fetch the data unprotected.
     """
     parts = _url(text, "http", "https")
     host = parts.hostname or ""

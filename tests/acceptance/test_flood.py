@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro, Valkey, free_port
 
 pytestmark = pytest.mark.slow
@@ -27,8 +27,8 @@ class Told(NamedTuple):
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as upstream:
+def upstream() -> Iterator[FakeGhibli]:
+    with FakeGhibli() as upstream:
         yield upstream
 
 
@@ -42,7 +42,7 @@ def own_valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, upstream: StandIn) -> Iterator[Callable[..., list[Totoro]]]:
+def serve(tmp_path: Path, upstream: FakeGhibli) -> Iterator[Callable[..., list[Totoro]]]:
     with ExitStack() as stack:
 
         def start(replicas: int, **variables: object) -> list[Totoro]:

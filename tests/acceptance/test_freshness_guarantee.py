@@ -1,6 +1,6 @@
 """The one-minute law, held to by real servers under load: several processes, Valkey, PostgreSQL.
 
-The stand-in stamps its clock into the data and counts what it is asked. Minutes are made short where
+The fake Ghibli API stamps its clock into the data and counts its requests. Minutes are made short where
 the law does not care how long they are.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn, Switches
+from fake_ghibli import FakeGhibli, Faults
 from services.sharing import LEASE
 from tests.support import servers
 from tests.support.load import Answered, Tally, loaded, under_load
@@ -32,8 +32,8 @@ class Fleet:
     def __init__(
         self, folder: Path, stack: ExitStack, *, replicas: int, idle: float, **variables: object
     ) -> None:
-        switches = Switches(stamp=True, delay=0.5)
-        self.upstream = stack.enter_context(StandIn(switches=switches, idle=idle))
+        faults = Faults(stamp=True, delay=0.5)
+        self.upstream = stack.enter_context(FakeGhibli(faults=faults, idle=idle))
         self.valkey = Valkey()
         stack.callback(servers.end, self.valkey)
         self.replicas = servers.replicas(
@@ -171,7 +171,7 @@ def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_fligh
         fleet_of(tmp_path, replicas=2, workers=4, ttl=60) as fleet,
         under_load(fleet.urls, connections=8, rate=40, paths=["/livez"]) as alive,
     ):
-        fleet.upstream.switches.set({"delay": 2.0})
+        fleet.upstream.faults.set({"delay": 2.0})
         tally = loaded(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
         # Who comes when half of a process' threads wait already is told at once to come again.
         refused = [answer for answer in tally.bad if answer.status == 503]
@@ -193,7 +193,7 @@ def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_fligh
 
 def test_a_failed_flight_is_told_to_all_who_wait_at_once(tmp_path: Path) -> None:
     with fleet_of(tmp_path, replicas=2, workers=4) as fleet:
-        fleet.upstream.switches.set({"delay": 1.5, "status": 500})
+        fleet.upstream.faults.set({"delay": 1.5, "status": 500})
         waited = loaded(fleet.urls, connections=500, each=1)
         at_once = loaded(fleet.urls, connections=500, each=1)  # in the cool-down: nobody waits
 
@@ -275,9 +275,9 @@ def away_for_a_while(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iter
         fleet.valkey.kill()
     if "database" in parts:
         postgres.kill()
-    fleet.upstream.switches.set({"reset": "upstream" in parts})
+    fleet.upstream.faults.set({"reset": "upstream" in parts})
     yield
-    fleet.upstream.switches.set({"reset": False})
+    fleet.upstream.faults.set({"reset": False})
     if "redis" in parts:
         fleet.valkey.start()
     if "database" in parts:
@@ -289,9 +289,9 @@ def test_after_an_outage_nobody_sees_an_older_answer_again(tmp_path: Path) -> No
         loaded(fleet.urls, connections=8, each=2)
         with under_load(fleet.urls, connections=48, rate=400, paths=fleet.paths) as tally:
             wait_until(lambda: len(tally.answers) > 0)
-            fleet.upstream.switches.set({"reset": True})
+            fleet.upstream.faults.set({"reset": True})
             wait_until(lambda: tally.answers[-1].stale, what="the outage shows")
-            fleet.upstream.switches.set({"reset": False})
+            fleet.upstream.faults.set({"reset": False})
             wait_until(lambda: not tally.answers[-1].stale, what="it is over")
             time.sleep(0.5)
 
@@ -306,7 +306,7 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
         loaded(fleet.urls, connections=8, each=2)
         # As if it had lasted for an hour.
         fleet.valkey.client.set(f"{KEY}failures", 100, ex=600)
-        fleet.upstream.switches.set({"reset": True})
+        fleet.upstream.faults.set({"reset": True})
 
         def failures() -> int:
             return len(fleet.events("flight_failed"))
@@ -316,7 +316,7 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
             first = time.monotonic()
             wait_until(lambda: failures() >= 2, seconds=40)
             assert time.monotonic() - first >= 30 * 0.8 - NOISE
-            fleet.upstream.switches.set({"reset": False})
+            fleet.upstream.faults.set({"reset": False})
             well = time.monotonic()
             wait_until(lambda: not tally.answers[-1].stale, seconds=60)
             recovered = time.monotonic() - well
@@ -413,7 +413,7 @@ def test_a_redis_that_is_flushed_costs_one_more_flight_at_most(tmp_path: Path, w
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_lets_all_finish_and_frees_the_lease(tmp_path: Path, workers: int) -> None:
     with fleet_of(tmp_path, workers=workers) as fleet:
-        fleet.upstream.switches.set({"delay": 1.0})
+        fleet.upstream.faults.set({"delay": 1.0})
         replica = fleet.replicas[0]
         with under_load(fleet.urls, connections=50, each=1) as tally:
             wait_until(lambda: fleet.flights == 1)
@@ -441,7 +441,7 @@ def test_sigterm_cuts_off_a_flight_for_which_nobody_waits_and_frees_the_lease(
         replica = fleet.replicas[0]
         with under_load(fleet.urls, connections=16, rate=100) as tally:
             wait_until(lambda: len(tally.answers) > 0)
-            fleet.upstream.switches.set({"hang": True})
+            fleet.upstream.faults.set({"hang": True})
             wait_until(lambda: fleet.flights == 2)
         assert fleet.valkey.client.exists(f"{KEY}lease")
         workers = replica.workers

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro, Valkey, replicas, wait_until
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as upstream:
+def upstream() -> Iterator[FakeGhibli]:
+    with FakeGhibli() as upstream:
         yield upstream
 
 
 @pytest.fixture
-def pair(tmp_path: Path, upstream: StandIn, valkey: Valkey) -> Iterator[list[Totoro]]:
+def pair(tmp_path: Path, upstream: FakeGhibli, valkey: Valkey) -> Iterator[list[Totoro]]:
     """Two servers, which share Redis and a database."""
     with ExitStack() as stack:
         yield replicas(
@@ -35,16 +35,16 @@ def backoff_is_over(valkey: Valkey) -> bool:
     return not valkey.client.keys("*cool*")
 
 
-def fail_once(server: Totoro, upstream: StandIn, valkey: Valkey) -> None:
+def fail_once(server: Totoro, upstream: FakeGhibli, valkey: Valkey) -> None:
     """One refresh of this server fails; then the upstream works, and the backoff is over."""
-    upstream.switches.status = 500
+    upstream.faults.status = 500
     assert server.get("/movies/").status_code == 503
-    upstream.switches.status = None
+    upstream.faults.status = None
     wait_until(lambda: backoff_is_over(valkey), what="the backoff is over")
 
 
 def test_the_end_of_an_outage_is_logged_by_a_process_that_saw_none_of_it(
-    pair: list[Totoro], upstream: StandIn, valkey: Valkey
+    pair: list[Totoro], upstream: FakeGhibli, valkey: Valkey
 ) -> None:
     first, second = pair
     fail_once(first, upstream, valkey)
@@ -58,7 +58,7 @@ def test_the_end_of_an_outage_is_logged_by_a_process_that_saw_none_of_it(
 
 
 def test_the_end_of_an_outage_is_logged_by_one_process_only(
-    pair: list[Totoro], upstream: StandIn, valkey: Valkey
+    pair: list[Totoro], upstream: FakeGhibli, valkey: Valkey
 ) -> None:
     first, second = pair
     fail_once(first, upstream, valkey)

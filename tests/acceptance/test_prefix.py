@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro
 
 PREFIX = "/ghibli"
@@ -16,7 +16,7 @@ PAGES = ["/", "/redoc/", "/movies/", "/movies/?limit=2", "/problems/", "/problem
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
     """The real server, which trusts one proxy."""
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path_factory.mktemp("proxied"), GHIBLI_API_BASE_URL=upstream.url, TRUSTED_PROXIES=1
         )

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.catalogue import bundled
 from tests.browser.conftest import DESKTOP, PHONE, Visit
 from tests.support.servers import Totoro, wait_until
@@ -338,15 +338,17 @@ def test_what_is_for_the_screen_only_is_not_printed(visit: Visit, query: str) ->
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> Iterator[tuple[Totoro, StandIn]]:
+def quick(tmp_path: Path) -> Iterator[tuple[Totoro, FakeGhibli]]:
     """A server whose answers live for a second, and its upstream."""
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, REFRESH_AHEAD=0)
         yield server, upstream
         server.terminate()
 
 
-def test_newer_data_comes_with_the_next_search(visit: Visit, quick: tuple[Totoro, StandIn]) -> None:
+def test_newer_data_comes_with_the_next_search(
+    visit: Visit, quick: tuple[Totoro, FakeGhibli]
+) -> None:
     server, upstream = quick
     page = visit("/movies/", at=server)
     page.locator("summary").first.click()
@@ -360,11 +362,13 @@ def test_newer_data_comes_with_the_next_search(visit: Visit, quick: tuple[Totoro
     expect(page.locator("details").first).to_have_attribute("open", "")
 
 
-def test_the_age_is_told_and_staleness_noticed(visit: Visit, quick: tuple[Totoro, StandIn]) -> None:
+def test_the_age_is_told_and_staleness_noticed(
+    visit: Visit, quick: tuple[Totoro, FakeGhibli]
+) -> None:
     server, upstream = quick
     page = visit("/movies/", at=server)
     expect(page.locator("#freshness")).to_have_text(re.compile(r"UTC \((now|\d+ seconds? ago)\)"))
-    upstream.switches.status = 500
+    upstream.faults.status = 500
     wait_until(lambda: "Age" in server.get("/movies/").headers, what="a stale answer")
 
     page.get_by_label("Order").select_option("Oldest first")
@@ -373,7 +377,7 @@ def test_the_age_is_told_and_staleness_noticed(visit: Visit, quick: tuple[Totoro
     expect(notice).to_be_visible()
     assert titles(page) == TITLES
 
-    upstream.switches.status = None
+    upstream.faults.status = None
     wait_until(lambda: "Age" not in server.get("/movies/").headers, what="a fresh answer")
     page.get_by_label("Order").select_option("Newest first")
     expect(notice).to_have_count(0)

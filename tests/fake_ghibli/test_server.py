@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from fake_ghibli.control import control
 from tests.support.servers import ROOT
 
@@ -42,8 +42,8 @@ class Reply(NamedTuple):
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn(clock=lambda: NOW) as running:
+def upstream() -> Iterator[FakeGhibli]:
+    with FakeGhibli(clock=lambda: NOW) as running:
         yield running
 
 
@@ -57,7 +57,7 @@ def read_reply(connection: HTTPConnection) -> Reply:
 
 
 def ask(
-    upstream: StandIn,
+    upstream: FakeGhibli,
     path: str,
     method: str = "GET",
     headers: dict[str, str] | None = None,
@@ -71,15 +71,15 @@ def ask(
         connection.close()
 
 
-def say(upstream: StandIn, sent: bytes) -> bytes:
-    """All that comes back for raw bytes until the stand-in closes the connection."""
+def say(upstream: FakeGhibli, sent: bytes) -> bytes:
+    """All that comes back for raw bytes until the fake Ghibli API closes the connection."""
     with socket.create_connection(address(upstream), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         with connection.makefile("rb") as received:
             return received.read()
 
 
-def address(upstream: StandIn) -> tuple[str, int]:
+def address(upstream: FakeGhibli) -> tuple[str, int]:
     parts = urlsplit(upstream.url)
     assert parts.hostname
     assert parts.port
@@ -97,13 +97,15 @@ def etag(body: bytes) -> str:
     return f'W/"{len(body):x}-{base64.b64encode(hashlib.sha1(body).digest()).decode()[:27]}"'
 
 
-def test_it_gives_whole_collections(upstream: StandIn) -> None:
+def test_it_gives_whole_collections(upstream: FakeGhibli) -> None:
     films, people = ask(upstream, "/films"), ask(upstream, "/people")
     assert (films.status, people.status) == (200, 200)
     assert (len(films.json), len(people.json)) == (22, 57)
 
 
-def test_bodies_are_indented_and_unescaped_without_a_newline_at_the_end(upstream: StandIn) -> None:
+def test_bodies_are_indented_and_unescaped_without_a_newline_at_the_end(
+    upstream: FakeGhibli,
+) -> None:
     body = ask(upstream, "/films").body.decode()
     assert body.startswith('[\n  {\n    "id": "')
     assert '"original_title": "天空の城ラピュタ"' in body
@@ -113,14 +115,14 @@ def test_bodies_are_indented_and_unescaped_without_a_newline_at_the_end(upstream
 @pytest.mark.parametrize(
     "path", ["/films/", "/FILMS", "/Films/", "/films?foo=bar", "/films?fields="]
 )
-def test_these_paths_all_mean_films(upstream: StandIn, path: str) -> None:
+def test_these_paths_all_mean_films(upstream: FakeGhibli, path: str) -> None:
     plain, other = ask(upstream, "/films"), ask(upstream, path)
     assert (other.status, other.body) == (200, plain.body)
     assert other.headers["ETag"] == plain.headers["ETag"]
 
 
 @pytest.mark.parametrize("path", [f"/films/{TOTORO}", f"/films/{TOTORO}/", f"/FILMS/{TOTORO}"])
-def test_it_gives_one_object(upstream: StandIn, path: str) -> None:
+def test_it_gives_one_object(upstream: FakeGhibli, path: str) -> None:
     reply = ask(upstream, path)
     assert reply.status == 200
     assert reply.json["title"] == "My Neighbor Totoro"
@@ -139,29 +141,29 @@ def test_it_gives_one_object(upstream: StandIn, path: str) -> None:
         f"/films/{TOTORO}/nope",
     ],
 )
-def test_what_is_not_there_is_an_empty_object(upstream: StandIn, path: str) -> None:
+def test_what_is_not_there_is_an_empty_object(upstream: FakeGhibli, path: str) -> None:
     reply = ask(upstream, path)
     assert (reply.status, reply.body) == (404, b"{}")
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
     assert reply.headers["ETag"] == ETAG_OF_NOTHING
 
 
-def test_what_is_not_there_has_nothing_to_revalidate(upstream: StandIn) -> None:
+def test_what_is_not_there_has_nothing_to_revalidate(upstream: FakeGhibli) -> None:
     assert ask(upstream, "/nope", headers={"If-None-Match": ETAG_OF_NOTHING}).status == 404
 
 
-def test_a_nested_path_gives_everything(upstream: StandIn) -> None:
+def test_a_nested_path_gives_everything(upstream: FakeGhibli) -> None:
     assert len(ask(upstream, f"/films/{TOTORO}/people").json) == 57
 
 
-def test_the_home_page_is_html(upstream: StandIn) -> None:
+def test_the_home_page_is_html(upstream: FakeGhibli) -> None:
     reply = ask(upstream, "/")
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/html")
     assert reply.headers["Cache-Control"] == "public, max-age=0"
 
 
-def test_headers_of_json_are_those_of_express(upstream: StandIn) -> None:
+def test_headers_of_json_are_those_of_express(upstream: FakeGhibli) -> None:
     reply = ask(upstream, "/films")
     assert dict(reply.headers) == {
         "X-Powered-By": "Express",
@@ -180,23 +182,23 @@ def test_headers_of_json_are_those_of_express(upstream: StandIn) -> None:
     }
 
 
-def test_an_origin_is_echoed(upstream: StandIn) -> None:
+def test_an_origin_is_echoed(upstream: FakeGhibli) -> None:
     reply = ask(upstream, "/films", headers={"Origin": "https://a.test"})
     assert reply.headers["Access-Control-Allow-Origin"] == "https://a.test"
 
 
 @pytest.mark.parametrize("path", ["/films?fields=title,id", f"/films/{TOTORO}?fields=title,id"])
-def test_fields_come_in_the_order_of_the_data(upstream: StandIn, path: str) -> None:
+def test_fields_come_in_the_order_of_the_data(upstream: FakeGhibli, path: str) -> None:
     found = ask(upstream, path).json
     for item in found if isinstance(found, list) else [found]:
         assert list(item) == ["id", "title"]
 
 
-def test_unknown_fields_leave_empty_objects(upstream: StandIn) -> None:
+def test_unknown_fields_leave_empty_objects(upstream: FakeGhibli) -> None:
     assert ask(upstream, "/films?fields=nope").json == [{}] * 22
 
 
-def test_fields_are_not_trimmed(upstream: StandIn) -> None:
+def test_fields_are_not_trimmed(upstream: FakeGhibli) -> None:
     assert [list(film) for film in ask(upstream, "/films?fields=id,%20title").json] == [["id"]] * 22
 
 
@@ -204,18 +206,18 @@ def test_fields_are_not_trimmed(upstream: StandIn) -> None:
     ("limit", "count"),
     [("0", 0), ("1", 1), ("10", 10), ("57", 57), ("250", 57), ("999", 57), ("99.5", 57), ("", 57)],
 )
-def test_a_limit_cuts_a_list(upstream: StandIn, limit: str, count: int) -> None:
+def test_a_limit_cuts_a_list(upstream: FakeGhibli, limit: str, count: int) -> None:
     reply = ask(upstream, f"/people?limit={limit}")
     assert (reply.status, len(reply.json)) == (200, count)
 
 
 def test_no_limit_is_above_250() -> None:
-    with StandIn(data={"things": [{"id": number} for number in range(300)]}) as upstream:
+    with FakeGhibli(data={"things": [{"id": number} for number in range(300)]}) as upstream:
         assert len(ask(upstream, "/things").json) == 300
         assert len(ask(upstream, "/things?limit=299").json) == 250
 
 
-def test_one_object_has_no_limit(upstream: StandIn) -> None:
+def test_one_object_has_no_limit(upstream: FakeGhibli) -> None:
     assert ask(upstream, f"/films/{TOTORO}?limit=abc").json["id"] == TOTORO
 
 
@@ -234,7 +236,7 @@ def test_one_object_has_no_limit(upstream: StandIn) -> None:
     ],
 )
 def test_what_it_cannot_cope_with_is_a_stack_trace(
-    upstream: StandIn, path: str, reason: str
+    upstream: FakeGhibli, path: str, reason: str
 ) -> None:
     reply = ask(upstream, path)
     assert reply.status == 500
@@ -256,21 +258,21 @@ def test_what_it_cannot_cope_with_is_a_stack_trace(
         ("/people?q=nobody-like-this", []),
     ],
 )
-def test_values_filter_a_list(upstream: StandIn, path: str, names: list[str]) -> None:
+def test_values_filter_a_list(upstream: FakeGhibli, path: str, names: list[str]) -> None:
     assert [person["name"] for person in ask(upstream, path).json] == names
 
 
-def test_an_empty_search_finds_everything(upstream: StandIn) -> None:
+def test_an_empty_search_finds_everything(upstream: FakeGhibli) -> None:
     assert len(ask(upstream, "/films?q=").json) == 22
 
 
-def test_head_has_the_headers_and_no_body(upstream: StandIn) -> None:
+def test_head_has_the_headers_and_no_body(upstream: FakeGhibli) -> None:
     got, head = ask(upstream, "/films"), ask(upstream, "/films", "HEAD")
     assert (head.status, head.body) == (200, b"")
     assert dict(head.headers) == dict(got.headers)
 
 
-def test_options_lists_methods(upstream: StandIn) -> None:
+def test_options_lists_methods(upstream: FakeGhibli) -> None:
     asked = {"Access-Control-Request-Headers": "X-Any", "Access-Control-Request-Method": "GET"}
     for headers in ({}, asked):
         reply = ask(upstream, "/films", "OPTIONS", headers)
@@ -281,11 +283,11 @@ def test_options_lists_methods(upstream: StandIn) -> None:
         assert reply.headers["Content-Length"] == "0"
 
 
-def test_trace_is_not_found(upstream: StandIn) -> None:
+def test_trace_is_not_found(upstream: FakeGhibli) -> None:
     assert ask(upstream, "/films", "TRACE").status == 404
 
 
-def test_a_known_etag_is_not_modified(upstream: StandIn) -> None:
+def test_a_known_etag_is_not_modified(upstream: FakeGhibli) -> None:
     known = ask(upstream, "/films").headers["ETag"]
     for tags in (known, known.removeprefix("W/"), f'"other", {known}', "*"):
         reply = ask(upstream, "/films", headers={"If-None-Match": tags})
@@ -295,17 +297,17 @@ def test_a_known_etag_is_not_modified(upstream: StandIn) -> None:
         assert "Content-Length" not in reply.headers
 
 
-def test_another_etag_gets_everything(upstream: StandIn) -> None:
+def test_another_etag_gets_everything(upstream: FakeGhibli) -> None:
     assert ask(upstream, "/films", headers={"If-None-Match": 'W/"other"'}).status == 200
 
 
-def test_no_cache_in_the_request_gets_everything(upstream: StandIn) -> None:
+def test_no_cache_in_the_request_gets_everything(upstream: FakeGhibli) -> None:
     known = ask(upstream, "/films").headers["ETag"]
     headers = {"If-None-Match": known, "Cache-Control": "max-age=0, no-cache"}
     assert ask(upstream, "/films", headers=headers).status == 200
 
 
-def test_gzip_comes_in_chunks_with_the_same_etag(upstream: StandIn) -> None:
+def test_gzip_comes_in_chunks_with_the_same_etag(upstream: FakeGhibli) -> None:
     plain = ask(upstream, "/films")
     packed = ask(upstream, "/films", headers={"Accept-Encoding": "deflate, gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -316,16 +318,16 @@ def test_gzip_comes_in_chunks_with_the_same_etag(upstream: StandIn) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["", "identity", "gzip;q=0", "br"])
-def test_it_does_not_pack_for_those_who_do_not_ask(upstream: StandIn, accepted: str) -> None:
+def test_it_does_not_pack_for_those_who_do_not_ask(upstream: FakeGhibli, accepted: str) -> None:
     reply = ask(upstream, "/films", headers={"Accept-Encoding": accepted})
     assert "Content-Encoding" not in reply.headers
 
 
-def test_small_bodies_are_not_packed(upstream: StandIn) -> None:
+def test_small_bodies_are_not_packed(upstream: FakeGhibli) -> None:
     assert ask(upstream, "/nope", headers={"Accept-Encoding": "gzip"}).body == b"{}"
 
 
-def test_http_1_0_gets_no_chunks(upstream: StandIn) -> None:
+def test_http_1_0_gets_no_chunks(upstream: FakeGhibli) -> None:
     said = say(upstream, b"GET /films HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
     head, _, body = said.partition(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in head
@@ -345,19 +347,19 @@ def test_http_1_0_gets_no_chunks(upstream: StandIn) -> None:
     ],
 )
 def test_writes_are_answered(
-    upstream: StandIn, method: str, path: str, status: int, answered: dict[str, str]
+    upstream: FakeGhibli, method: str, path: str, status: int, answered: dict[str, str]
 ) -> None:
     reply = ask(upstream, path, method, JSON, b'{"id": "x", "title": "New"}')
     assert (reply.status, reply.json) == (status, answered)
 
 
-def test_a_patch_keeps_the_rest(upstream: StandIn) -> None:
+def test_a_patch_keeps_the_rest(upstream: FakeGhibli) -> None:
     reply = ask(upstream, f"/people/{HAKU}", "PATCH", JSON, b'{"age": "13"}')
     assert (reply.json["name"], reply.json["age"]) == ("Haku", "13")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_writes_change_nothing(upstream: StandIn, method: str) -> None:
+def test_writes_change_nothing(upstream: FakeGhibli, method: str) -> None:
     before = ask(upstream, "/people").body
     ask(
         upstream,
@@ -370,13 +372,13 @@ def test_writes_change_nothing(upstream: StandIn, method: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"1"])
-def test_a_malformed_body_is_refused_as_html(upstream: StandIn, body: bytes) -> None:
+def test_a_malformed_body_is_refused_as_html(upstream: FakeGhibli, body: bytes) -> None:
     reply = ask(upstream, "/films", "POST", JSON, body)
     assert reply.status == 400
     assert reply.headers["Content-Type"].startswith("text/html")
 
 
-def test_a_connection_serves_many_requests(upstream: StandIn) -> None:
+def test_a_connection_serves_many_requests(upstream: FakeGhibli) -> None:
     connection = connect(upstream.url)
     connection.connect()
     kept = connection.sock
@@ -388,7 +390,7 @@ def test_a_connection_serves_many_requests(upstream: StandIn) -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    with StandIn(idle=0.05) as upstream:
+    with FakeGhibli(idle=0.05) as upstream:
         connection = connect(upstream.url)
         connection.request("GET", "/nope")
         assert read_reply(connection).headers["Keep-Alive"] == "timeout=0.05"
@@ -396,7 +398,7 @@ def test_an_idle_connection_is_closed() -> None:
         connection.close()
 
 
-def test_a_client_can_close(upstream: StandIn) -> None:
+def test_a_client_can_close(upstream: FakeGhibli) -> None:
     said = say(upstream, b"GET /nope HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert b"\r\nConnection: close\r\n" in said
     assert b"Keep-Alive" not in said
@@ -411,24 +413,24 @@ def test_a_client_can_close(upstream: StandIn) -> None:
         b"POST /films HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_few_words(upstream: StandIn, sent: bytes) -> None:
+def test_what_is_not_http_is_refused_in_few_words(upstream: FakeGhibli, sent: bytes) -> None:
     assert say(upstream, sent) == b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 
 
 def test_it_serves_any_collections() -> None:
-    with StandIn(data={"vehicles": [{"id": "1", "name": "Broom"}]}) as upstream:
+    with FakeGhibli(data={"vehicles": [{"id": "1", "name": "Broom"}]}) as upstream:
         assert ask(upstream, "/vehicles/1").json == {"id": "1", "name": "Broom"}
         assert ask(upstream, "/films").status == 404
 
 
 def test_it_serves_strange_data_as_it_is() -> None:
-    with StandIn(data={"films": [{}, {"id": None}]}) as upstream:
+    with FakeGhibli(data={"films": [{}, {"id": None}]}) as upstream:
         assert ask(upstream, "/films").json == [{}, {"id": None}]
 
 
 def test_changed_data_is_in_the_next_answer() -> None:
     films: list[dict[str, Any]] = [{"id": "1", "title": "Ponyo"}]
-    with StandIn(data={"films": films}) as upstream:
+    with FakeGhibli(data={"films": films}) as upstream:
         before = ask(upstream, "/films").headers["ETag"]
         films.append({"id": "2", "title": "Arrietty"})
         after = ask(upstream, "/films")
@@ -436,7 +438,7 @@ def test_changed_data_is_in_the_next_answer() -> None:
         assert after.headers["ETag"] != before
 
 
-def test_it_remembers_requests(upstream: StandIn) -> None:
+def test_it_remembers_requests(upstream: FakeGhibli) -> None:
     ask(upstream, "/films?limit=1", headers={"X-Any": "thing"})
     ask(upstream, "//films", "HEAD")
     first, second = upstream.requests
@@ -444,40 +446,40 @@ def test_it_remembers_requests(upstream: StandIn) -> None:
     assert (second.method, second.path) == ("HEAD", "//films")
 
 
-def test_it_counts_requests_for_each_collection(upstream: StandIn) -> None:
+def test_it_counts_requests_for_each_collection(upstream: FakeGhibli) -> None:
     for path in ("/films", "/FILMS/", f"/films/{TOTORO}", "/people", "/nope"):
         ask(upstream, path)
     assert [upstream.count(name) for name in ("films", "people", "nope")] == [3, 1, 0]
 
 
-def test_a_delay_holds_every_answer(upstream: StandIn) -> None:
-    upstream.switches.delay = 0.05
+def test_a_delay_holds_every_answer(upstream: FakeGhibli) -> None:
+    upstream.faults.delay = 0.05
     begun = time.monotonic()
     assert ask(upstream, "/films").status == 200
     assert time.monotonic() - begun >= 0.05
 
 
 @pytest.mark.parametrize("status", [200, 429, 503])
-def test_a_status_is_everybodys_with_html(upstream: StandIn, status: int) -> None:
-    upstream.switches.status = status
+def test_a_status_is_everybodys_with_html(upstream: FakeGhibli, status: int) -> None:
+    upstream.faults.status = status
     for path in ("/films", "/nope", "/"):
         reply = ask(upstream, path)
         assert reply.status == status
         assert reply.headers["Content-Type"].startswith("text/html")
         assert reply.body.startswith(b"<!DOCTYPE html>")
-    upstream.switches.status = None
+    upstream.faults.status = None
     assert len(ask(upstream, "/films").json) == 22
 
 
 @pytest.mark.parametrize("accepted", ["identity", "gzip"])
-def test_a_reset_cuts_the_body(upstream: StandIn, accepted: str) -> None:
-    upstream.switches.reset = True
+def test_a_reset_cuts_the_body(upstream: FakeGhibli, accepted: str) -> None:
+    upstream.faults.reset = True
     with pytest.raises((HTTPException, ConnectionError)):
         ask(upstream, "/films", headers={"Accept-Encoding": accepted})
 
 
-def test_a_hanging_one_takes_requests_and_says_nothing(upstream: StandIn) -> None:
-    upstream.switches.hang = True
+def test_a_hanging_one_takes_requests_and_says_nothing(upstream: FakeGhibli) -> None:
+    upstream.faults.hang = True
     connection = HTTPConnection(urlsplit(upstream.url).netloc, timeout=0.05)
     connection.request("GET", "/films")
     with pytest.raises(TimeoutError):
@@ -486,21 +488,21 @@ def test_a_hanging_one_takes_requests_and_says_nothing(upstream: StandIn) -> Non
     assert upstream.count("films") == 1
 
 
-def test_a_stamp_tells_when_a_film_was_read(upstream: StandIn) -> None:
+def test_a_stamp_tells_when_a_film_was_read(upstream: FakeGhibli) -> None:
     before = ask(upstream, "/films").json
-    upstream.switches.stamp = True
+    upstream.faults.stamp = True
     stamped = ask(upstream, "/films").json
     stamp = {"description": "2026-11-23T20:40:12.341359+00:00"}
     assert stamped == [film | stamp for film in before]
     assert ask(upstream, f"/films/{TOTORO}").json["description"] == stamp["description"]
-    upstream.switches.stamp = False
+    upstream.faults.stamp = False
     assert ask(upstream, "/films").json == before
 
 
-@pytest.mark.parametrize("switch", ["hang", "delay"])
-def test_the_end_cuts_those_who_still_wait(switch: str) -> None:
-    with StandIn() as upstream:
-        setattr(upstream.switches, switch, 60)
+@pytest.mark.parametrize("fault", ["hang", "delay"])
+def test_the_end_cuts_those_who_still_wait(fault: str) -> None:
+    with FakeGhibli() as upstream:
+        setattr(upstream.faults, fault, 60)
         connection = connect(upstream.url)
         connection.request("GET", "/films")
         wait_until(lambda: upstream.count("films") == 1)
@@ -510,7 +512,7 @@ def test_the_end_cuts_those_who_still_wait(switch: str) -> None:
 
 
 def test_the_end_closes_idle_connections_and_the_port() -> None:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         connection = connect(upstream.url)
         connection.request("GET", "/films")
         read_reply(connection)
@@ -520,15 +522,17 @@ def test_the_end_closes_idle_connections_and_the_port() -> None:
         ask(upstream, "/films")
 
 
-def test_another_can_take_over_the_port(upstream: StandIn) -> None:
-    with StandIn() as first:
+def test_another_can_take_over_the_port(upstream: FakeGhibli) -> None:
+    with FakeGhibli() as first:
         ask(first, "/films")
-    with StandIn(port=address(first)[1]) as second:
+    with FakeGhibli(port=address(first)[1]) as second:
         assert ask(second, "/films").status == 200
 
 
-def test_nobody_sees_a_client_hang_up(upstream: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
-    upstream.switches.delay = 0.05
+def test_nobody_sees_a_client_hang_up(
+    upstream: FakeGhibli, capfd: pytest.CaptureFixture[str]
+) -> None:
+    upstream.faults.delay = 0.05
     for _ in range(5):
         with socket.create_connection(address(upstream)) as connection:
             connection.sendall(b"GET /films HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
@@ -543,7 +547,7 @@ def lingering() -> list[threading.Thread]:
 
 class TestControl:
     @pytest.fixture
-    def panel(self, upstream: StandIn) -> Iterator[str]:
+    def panel(self, upstream: FakeGhibli) -> Iterator[str]:
         with control(upstream, "127.0.0.1", 0) as listener:
             yield listener.url
 
@@ -561,19 +565,19 @@ class TestControl:
         connection.close()
         return reply
 
-    def test_it_shows_switches_and_counters(self, upstream: StandIn, panel: str) -> None:
+    def test_it_shows_faults_and_counters(self, upstream: FakeGhibli, panel: str) -> None:
         ask(upstream, "/films")
-        switches = {"delay": 0, "status": None, "reset": False, "hang": False, "stamp": False}
+        faults = {"delay": 0, "status": None, "reset": False, "hang": False, "stamp": False}
         assert self.get(panel).json == {
-            "switches": switches,
+            "faults": faults,
             "requests": {"films": 1, "people": 0},
         }
 
-    def test_it_sets_switches(self, upstream: StandIn, panel: str) -> None:
+    def test_it_sets_faults(self, upstream: FakeGhibli, panel: str) -> None:
         reply = self.put(panel, b'{"status": 503, "stamp": true, "delay": 0.01}')
         assert reply.status == 200
-        assert reply.json["switches"]["status"] == 503
-        assert (upstream.switches.stamp, upstream.switches.delay) == (True, 0.01)
+        assert reply.json["faults"]["status"] == 503
+        assert (upstream.faults.stamp, upstream.faults.delay) == (True, 0.01)
         assert ask(upstream, "/films").status == 503
         self.put(panel, b'{"status": null}')
         assert ask(upstream, "/films").status == 200
@@ -581,7 +585,7 @@ class TestControl:
     @pytest.mark.parametrize(
         ("body", "message"),
         [
-            (b'{"nope": 1}', "no switch 'nope', only delay, status, reset, hang, stamp"),
+            (b'{"nope": 1}', "no fault 'nope', only delay, status, reset, hang, stamp"),
             (b'{"delay": "1"}', "delay is a number of seconds, 0 or more, not '1'"),
             (b'{"delay": true}', "delay is a number"),
             (b'{"delay": -1}', "delay is a number"),
@@ -595,14 +599,14 @@ class TestControl:
             (b"{", "Expecting property name"),
         ],
     )
-    def test_it_refuses_what_is_no_switch(self, panel: str, body: bytes, message: str) -> None:
+    def test_it_refuses_what_is_no_fault(self, panel: str, body: bytes, message: str) -> None:
         reply = self.put(panel, body)
         assert reply.status == 400
         assert message in reply.json["message"]
 
-    def test_it_sets_all_or_nothing(self, upstream: StandIn, panel: str) -> None:
+    def test_it_sets_all_or_nothing(self, upstream: FakeGhibli, panel: str) -> None:
         assert self.put(panel, b'{"stamp": true, "hang": 1}').status == 400
-        assert upstream.switches.stamp is False
+        assert upstream.faults.stamp is False
 
     def test_there_is_nothing_else(self, panel: str) -> None:
         assert self.get(panel, "/films").status == 404
@@ -635,7 +639,7 @@ class TestProgram:
         connection.close()
         assert (program.returncode, out, err) == (0, "", "")
 
-    def test_it_takes_a_file_of_data_switches_and_a_control_port(self, tmp_path: Path) -> None:
+    def test_it_takes_a_file_of_data_faults_and_a_control_port(self, tmp_path: Path) -> None:
         file = tmp_path / "data.json"
         file.write_text('{"films": [{"id": "1", "description": ""}], "version": 3}')
         program = self.run("--data", str(file), "--stamp", "--delay", "0.01", "--control", "0")

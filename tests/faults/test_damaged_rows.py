@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.models import KeptSnapshot
 from services.persistence import DatabaseStore
 from tests.support.fakes import make_snapshot
@@ -96,7 +96,7 @@ def test_a_database_that_is_locked_costs_no_good_row() -> None:
 def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
     what: str, tmp_path: Path
 ) -> None:
-    with StandIn() as upstream, ExitStack() as stack:
+    with FakeGhibli() as upstream, ExitStack() as stack:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
         stack.callback(end, server)
         good = server.get("/movies/").json()
@@ -108,7 +108,7 @@ def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
             database.execute(f"INSERT INTO {TABLE} (timestamp, digest, body) {copied}")
             database.execute(f"UPDATE {TABLE} SET {SQLITE[what]} WHERE id = 2")
             database.commit()
-        upstream.switches.set({"status": 500})
+        upstream.faults.set({"status": 500})
         server.start()
 
         assert server.get("/readyz").status_code == 200
@@ -117,7 +117,7 @@ def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
         assert response.json() == good
         assert "Traceback" not in server.log.read_text()
 
-        upstream.switches.set({"status": None})
+        upstream.faults.set({"status": None})
         server.terminate()
         server.start()
         fresh = server.get("/movies/").json()

@@ -19,7 +19,7 @@ from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services import freshness
 from services.catalogue.snapshot import Snapshot
 from services.ghibli import client
@@ -327,7 +327,7 @@ def with_postgres(
             row = connection.execute(NEWEST).fetchone()
         return str(row[0]) if row else None
 
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path_factory.mktemp("postgres"),
             GHIBLI_API_BASE_URL=upstream.url,
@@ -390,7 +390,7 @@ def test_somebody_has_locked_the_table_in_postgresql(
 @pytest.mark.minutes
 def test_postgresql_hangs(tmp_path: Path, postgres_server: Postgres, postgres_proxy: Proxy) -> None:
     """Two seconds, the least that psycopg waits for a connection, are less than REFRESH_AHEAD."""
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path,
             GHIBLI_API_BASE_URL=upstream.url,
@@ -442,7 +442,7 @@ def with_sqlite(sqlite_file: Path) -> Iterator[Watched]:
             [found] = connection.execute(NEWEST).fetchone()
         return str(found) if found else None
 
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(sqlite_file.parent, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
         yield Watched(server, newest)
         server.terminate()
@@ -533,7 +533,7 @@ def test_the_disk_is_full_and_not_even_the_log_can_be_written(
 
 @pytest.mark.minutes
 def test_without_a_migrated_database_everything_else_works(tmp_path: Path) -> None:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
         Watched(server, lambda: None).assert_nobody_notices()
         assert server.get("/readyz").json()["database"] is False
@@ -587,7 +587,7 @@ def test_upstream_redis_and_database_are_down(
     tmp_path: Path, postgres_server: Postgres, valkey: Valkey
 ) -> None:
     with (
-        StandIn() as upstream,
+        FakeGhibli() as upstream,
         Proxy(int(upstream.url.rpartition(":")[2])) as ghibli,
         Proxy(valkey.port) as redis,
         Proxy(postgres_server.port) as database,

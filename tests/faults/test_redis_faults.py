@@ -17,7 +17,7 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services import redis_store
 from tests.conftest import restart_service
 from tests.support.scripted import FILMS, Gate, Scripted, then
@@ -232,7 +232,7 @@ def is_shared(redis: Redis) -> bool:
 
 @every_row
 def test_answers_go_on_fresh_from_the_process_and_are_shared_again_afterwards(
-    row: Row, through: Redis, api: Client, upstream: StandIn
+    row: Row, through: Redis, api: Client, upstream: FakeGhibli
 ) -> None:
     # Cold: at start there is nothing but this trouble.
     with row.trouble(through):
@@ -290,7 +290,7 @@ in_real_time = pytest.mark.parametrize("row", [Row(well, well=True, minute=60)],
 @in_real_time
 @pytest.mark.parametrize("trouble", [black_hole, full_queue, stopped, slow])
 def test_a_request_that_must_wait_for_a_flight_waits_a_little_longer(
-    trouble: Trouble, row: Row, through: Redis, api: Client, upstream: StandIn
+    trouble: Trouble, row: Row, through: Redis, api: Client, upstream: FakeGhibli
 ) -> None:
     usual = seconds_of_a_first_request(through, api, well)
 
@@ -304,7 +304,7 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     api: Client,
-    upstream: StandIn,
+    upstream: FakeGhibli,
 ) -> None:
     assert redis_store.LATCH == 2
     monkeypatch.setattr(redis_store, "LATCH", 0.8)
@@ -403,9 +403,9 @@ def test_a_flush_of_a_fresh_answer_costs_at_most_one_more_flight(
 @pytest.fixture(scope="module")
 def fleet(
     redis_server: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Totoro, Proxy, StandIn]]:
+) -> Iterator[tuple[Totoro, Proxy, FakeGhibli]]:
     """Started when there is no Redis."""
-    with StandIn() as upstream, Proxy(redis_server.port) as proxy:
+    with FakeGhibli() as upstream, Proxy(redis_server.port) as proxy:
         proxy.down()
         server = Totoro(
             tmp_path_factory.mktemp("fleet"),
@@ -432,7 +432,7 @@ def share_one_answer(server: Totoro) -> bool:
 
 @pytest.mark.minutes
 def test_workers_without_redis_serve_each_their_own_and_share_as_soon_as_it_is_there(
-    fleet: tuple[Totoro, Proxy, StandIn],
+    fleet: tuple[Totoro, Proxy, FakeGhibli],
 ) -> None:
     server, proxy, upstream = fleet
     assert len(server.workers) == 2
@@ -454,7 +454,7 @@ def test_workers_without_redis_serve_each_their_own_and_share_as_soon_as_it_is_t
 
 @pytest.mark.minutes
 def test_redis_is_killed_and_comes_back(
-    fleet: tuple[Totoro, Proxy, StandIn], redis_server: Valkey
+    fleet: tuple[Totoro, Proxy, FakeGhibli], redis_server: Valkey
 ) -> None:
     server, proxy, upstream = fleet
     proxy.up()
@@ -475,7 +475,7 @@ def test_redis_is_killed_and_comes_back(
 
 @pytest.mark.minutes
 def test_redis_hangs_and_requests_hardly_notice(
-    fleet: tuple[Totoro, Proxy, StandIn], redis_server: Valkey
+    fleet: tuple[Totoro, Proxy, FakeGhibli], redis_server: Valkey
 ) -> None:
     """Requests ask it too: for what the client may still ask."""
     server, proxy, _ = fleet

@@ -11,7 +11,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 from redis import Redis, ResponseError
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.rate_limit import quotas
 from tests.conftest import restart_service
 from tests.support.replies import REPLIES, ReplyProxy
@@ -87,13 +87,15 @@ def fresh_at_once(api: Client) -> None:
     assert time.monotonic() - started < AT_ONCE
 
 
-def keys_of_ours(api: Client, proxy: ReplyProxy, upstream: StandIn, settings: Settings) -> set[str]:
+def keys_of_ours(
+    api: Client, proxy: ReplyProxy, upstream: FakeGhibli, settings: Settings
+) -> set[str]:
     """Every key that a refresh, a failed one and the rate limit use."""
     fresh_at_once(api)
     restart_service()
-    upstream.switches.set({"status": 500})
+    upstream.faults.set({"status": 500})
     wait_until(lambda: "detail=" in api.get("/movies/")["Cache-Status"])
-    upstream.switches.set({"status": None})
+    upstream.faults.set({"status": None})
     assert len(proxy.keys) >= 4
     return proxy.keys
 
@@ -106,7 +108,7 @@ def test_a_value_that_is_not_ours_in_any_key_costs_no_request_its_answer(
     proxy: ReplyProxy,
     valkey: Valkey,
     api: Client,
-    upstream: StandIn,
+    upstream: FakeGhibli,
     settings: Settings,
 ) -> None:
     keys = keys_of_ours(api, proxy, upstream, settings)
@@ -123,7 +125,7 @@ def test_a_value_that_is_not_ours_in_any_key_costs_no_request_its_answer(
     wait_until(lambda: is_shared(api, upstream), what="workers share an entry again")
 
 
-def is_shared(api: Client, upstream: StandIn) -> bool:
+def is_shared(api: Client, upstream: FakeGhibli) -> bool:
     fresh_at_once(api)
     refreshes = upstream.count("films")
     restart_service()
@@ -137,7 +139,7 @@ def test_values_that_are_not_ours_in_all_keys_time_and_again_cost_no_request_its
     proxy: ReplyProxy,
     valkey: Valkey,
     api: Client,
-    upstream: StandIn,
+    upstream: FakeGhibli,
     settings: Settings,
 ) -> None:
     keys = keys_of_ours(api, proxy, upstream, settings)
@@ -162,7 +164,7 @@ COMMANDS = ["every command", "EXEC", "EVAL", "EVALSHA", "GET", "SET", "GETRANGE"
 @pytest.mark.parametrize("command", quick_and_other(COMMANDS, "every command"))
 @pytest.mark.parametrize("kind", REPLIES)
 def test_a_reply_of_an_unexpected_type_costs_no_request_its_answer(
-    kind: str, command: str, proxy: ReplyProxy, valkey: Valkey, api: Client, upstream: StandIn
+    kind: str, command: str, proxy: ReplyProxy, valkey: Valkey, api: Client, upstream: FakeGhibli
 ) -> None:
     proxy.commands = {command} if command != "every command" else None
     proxy.replacement = REPLIES[kind]
@@ -188,7 +190,7 @@ def test_a_reply_of_an_unexpected_type_lets_a_client_pass(
     proxy: ReplyProxy,
     valkey: Valkey,
     api: Client,
-    upstream: StandIn,
+    upstream: FakeGhibli,
     settings: Settings,
 ) -> None:
     settings.THROTTLE_RATE = (3, 60)

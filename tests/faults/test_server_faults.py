@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import (
     ROOT,
     Totoro,
@@ -48,7 +48,7 @@ class LimitedTotoro(Totoro):
 
 @pytest.fixture
 def upstream_url() -> Iterator[str]:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         yield upstream.url
 
 

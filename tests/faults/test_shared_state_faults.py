@@ -12,7 +12,7 @@ import requests
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn, Switches
+from fake_ghibli import FakeGhibli, Faults
 from tests.conftest import restart_service
 from tests.support.load import loaded, under_load
 from tests.support.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
@@ -35,11 +35,11 @@ def shared(valkey: Valkey, settings: Settings) -> Valkey:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("milliseconds", [None, 3_600_000])
 def test_a_backoff_without_a_believable_end_keeps_nobody_from_refreshing(
-    milliseconds: int | None, shared: Valkey, api: Client, upstream: StandIn
+    milliseconds: int | None, shared: Valkey, api: Client, upstream: FakeGhibli
 ) -> None:
-    upstream.switches.set({"status": 500})
+    upstream.faults.set({"status": 500})
     assert api.get("/movies/").status_code == 503
-    upstream.switches.set({"status": None})
+    upstream.faults.set({"status": None})
     for key in shared.client.scan_iter():
         if milliseconds:
             shared.client.pexpire(key, milliseconds)
@@ -52,12 +52,12 @@ def test_a_backoff_without_a_believable_end_keeps_nobody_from_refreshing(
 
 @pytest.mark.slow
 def test_an_age_after_a_restart_is_true(tmp_path: Path) -> None:
-    with StandIn() as upstream, ExitStack() as stack:
+    with FakeGhibli() as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
         fetched = timestamp(server.get("/movies/"))
         wait_until(lambda: stored_snapshots(tmp_path) == 1, what="the snapshot is in the database")
         server.terminate()
-        upstream.switches.set({"status": 500})
+        upstream.faults.set({"status": 500})
         server.start()
 
         response = server.get("/movies/")
@@ -79,7 +79,7 @@ def redis() -> Iterator[Valkey]:
 
 
 def pair(
-    folder: Path, stack: ExitStack, upstream: StandIn, port: int, **more: object
+    folder: Path, stack: ExitStack, upstream: FakeGhibli, port: int, **more: object
 ) -> list[Totoro]:
     return replicas(
         2,
@@ -95,7 +95,7 @@ def pair(
 def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
     tmp_path: Path, redis: Valkey
 ) -> None:
-    with StandIn(switches=Switches(delay=0.3)) as upstream, ExitStack() as stack:
+    with FakeGhibli(faults=Faults(delay=0.3)) as upstream, ExitStack() as stack:
         servers = pair(tmp_path, stack, upstream, redis.port)
         for server in servers:
             server.get("/movies/")
@@ -125,12 +125,12 @@ def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
 def test_workers_agree_on_the_last_known_good_when_redis_comes_back_empty_in_an_outage(
     tmp_path: Path, redis: Valkey
 ) -> None:
-    with StandIn() as upstream, Proxy(redis.port) as way, ExitStack() as stack:
+    with FakeGhibli() as upstream, Proxy(redis.port) as way, ExitStack() as stack:
         servers = pair(tmp_path, stack, upstream, way.port, CACHE_TTL=2, REFRESH_AHEAD=0)
         way.down()
         last = [timestamp(server.get("/movies/")) for server in servers]
         assert last[0] != last[1]  # each for itself
-        upstream.switches.set({"status": 500})
+        upstream.faults.set({"status": 500})
         wait_until(lambda: all(_is_stale(server.get("/movies/")) for server in servers))
         redis.client.flushall()
         way.up()
@@ -152,7 +152,7 @@ def _is_stale(response: requests.Response) -> bool:
 
 @pytest.mark.slow
 def test_requests_that_wait_leave_threads_to_others(tmp_path: Path) -> None:
-    with StandIn(switches=Switches(hang=True)) as upstream, ExitStack() as stack:
+    with FakeGhibli(faults=Faults(hang=True)) as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
         loaded([server.url], connections=24, each=2, paths=["/livez"])
         with under_load([server.url], connections=4, rate=40, paths=["/livez"]) as alive:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import ROOT, WITHOUT, Totoro, end
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ STALLS = ROOT / "tests" / "support" / "interpreter" / "stalling_resolver"
 
 
 def started(folder: Path, stack: ExitStack, **variables: object) -> Totoro:
-    upstream = stack.enter_context(StandIn())
+    upstream = stack.enter_context(FakeGhibli())
     paths = f"{STALLS}:{WITHOUT}"
     server = Totoro(
         folder,

@@ -20,7 +20,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance
 from swagger_spec_validator.validator20 import validate_spec
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from movies.query.params import DetailQuerySerializer, ListQuerySerializer
 from movies.serializers import MovieListSerializer, MovieSerializer, PersonSerializer
 from tests.support.servers import ROOT, Totoro
@@ -77,7 +77,7 @@ def test_it_names_every_status(path: str, document: dict[str, Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_envelope_is_the_serializers(api: Client, upstream: StandIn) -> None:
+def test_the_envelope_is_the_serializers(api: Client, upstream: FakeGhibli) -> None:
     page = api.get("/movies/?limit=1").json()
 
     assert list(page) == list(MovieListSerializer().get_fields())
@@ -118,7 +118,7 @@ def test_no_parameter_is_declared_twice(document: dict[str, Any]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_every_media_type_on_offer_is_accepted(
-    document: dict[str, Any], api: Client, upstream: StandIn
+    document: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
     path = {"movie_id": PORCO_ROSSO, "name": "not-found"}
     for template, item in document["paths"].items():
@@ -230,7 +230,7 @@ def test_the_running_server_keeps_every_promise(server: Totoro) -> None:
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_the_application_keeps_every_promise(upstream: StandIn) -> None:
+def test_the_application_keeps_every_promise(upstream: FakeGhibli) -> None:
     schema = schemathesis.openapi.from_wsgi("/swagger.json", get_wsgi_application())
     # Its client in the process does not decode gzip.
     keep_every_promise(schema, **{"Accept-Encoding": "identity"})

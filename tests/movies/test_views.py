@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.catalogue import bundled
 from services.persistence import DatabaseStore
 from tests.conftest import restart_service
@@ -51,7 +51,7 @@ def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
     return merged
 
 
-def test_the_list_is_every_movie_with_its_people(api: Client, upstream: StandIn) -> None:
+def test_the_list_is_every_movie_with_its_people(api: Client, upstream: FakeGhibli) -> None:
     facts = bundled.load()
 
     response = api.get("/movies/")
@@ -61,7 +61,7 @@ def test_the_list_is_every_movie_with_its_people(api: Client, upstream: StandIn)
     assert response.json()["api_data"] == independent_merge(facts.films, facts.people)
 
 
-def test_the_envelope_is_compact_and_in_order(api: Client, upstream: StandIn) -> None:
+def test_the_envelope_is_compact_and_in_order(api: Client, upstream: FakeGhibli) -> None:
     content = api.get("/movies/").content
 
     envelope = json.loads(content)
@@ -72,9 +72,9 @@ def test_the_envelope_is_compact_and_in_order(api: Client, upstream: StandIn) ->
 
 
 def test_the_timestamp_is_the_instant_before_the_ghibli_api_was_asked(
-    api: Client, upstream: StandIn
+    api: Client, upstream: FakeGhibli
 ) -> None:
-    upstream.switches.delay = 0.2
+    upstream.faults.delay = 0.2
     before = datetime.now(UTC)
 
     text = api.get("/movies/").json()["timestamp"]
@@ -83,7 +83,7 @@ def test_the_timestamp_is_the_instant_before_the_ghibli_api_was_asked(
     assert before <= datetime.fromisoformat(text) < before + timedelta(seconds=0.2)
 
 
-def test_a_minute_of_requests_asks_the_ghibli_api_once(api: Client, upstream: StandIn) -> None:
+def test_a_minute_of_requests_asks_the_ghibli_api_once(api: Client, upstream: FakeGhibli) -> None:
     answers = [api.get(path).json() for path in ("/movies/", f"/movies/{CASTLE}/", "/movies/?a=1")]
 
     assert len({answer["timestamp"] for answer in answers}) == 1
@@ -92,7 +92,7 @@ def test_a_minute_of_requests_asks_the_ghibli_api_once(api: Client, upstream: St
 
 @pytest.mark.parametrize("movie_id", [CASTLE, CASTLE.upper()])
 def test_one_movie_is_the_same_object_that_the_list_holds(
-    movie_id: str, api: Client, upstream: StandIn
+    movie_id: str, api: Client, upstream: FakeGhibli
 ) -> None:
     listed = api.get("/movies/").json()
 
@@ -105,7 +105,7 @@ def test_one_movie_is_the_same_object_that_the_list_holds(
     "movie_id", ["nope", "00000000-0000-4000-8000-000000000000", f"{{{CASTLE}}}", "%E2%80%AE", "1"]
 )
 def test_an_id_that_no_movie_has_is_a_404_problem(
-    movie_id: str, api: Client, upstream: StandIn
+    movie_id: str, api: Client, upstream: FakeGhibli
 ) -> None:
     response = api.get(f"/movies/{movie_id}/")
 
@@ -120,7 +120,7 @@ def test_an_id_that_no_movie_has_is_a_404_problem(
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "trace"])
 @pytest.mark.parametrize("path", ["/movies/", f"/movies/{CASTLE}/"])
 def test_other_methods_are_a_405_that_names_the_allowed(
-    path: str, method: str, api: Client, upstream: StandIn
+    path: str, method: str, api: Client, upstream: FakeGhibli
 ) -> None:
     response = getattr(api, method)(path)
 
@@ -129,14 +129,14 @@ def test_other_methods_are_a_405_that_names_the_allowed(
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_head_is_get_without_the_body(api: Client, upstream: StandIn) -> None:
+def test_head_is_get_without_the_body(api: Client, upstream: FakeGhibli) -> None:
     got, head = api.get("/movies/"), api.head("/movies/")
 
     assert head.content == b""
     assert head["Content-Length"] == got["Content-Length"] == str(len(got.content))
 
 
-def test_options_lists_methods_and_nothing_of_the_code(api: Client, upstream: StandIn) -> None:
+def test_options_lists_methods_and_nothing_of_the_code(api: Client, upstream: FakeGhibli) -> None:
     response = api.options("/movies/")
 
     assert response.json() == {"methods": ["GET", "HEAD", "OPTIONS"]}
@@ -144,7 +144,7 @@ def test_options_lists_methods_and_nothing_of_the_code(api: Client, upstream: St
 
 
 def test_a_fresh_answer_may_be_cached_for_what_is_left_of_its_minute(
-    api: Client, upstream: StandIn
+    api: Client, upstream: FakeGhibli
 ) -> None:
     first, second = api.get("/movies/"), api.get("/movies/")
 
@@ -154,7 +154,7 @@ def test_a_fresh_answer_may_be_cached_for_what_is_left_of_its_minute(
 
 
 def test_an_answer_is_refreshed_when_its_time_is_over(
-    api: Client, upstream: StandIn, settings: Settings
+    api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.CACHE_TTL = 0.05
     first = api.get("/movies/").json()["timestamp"]
@@ -175,11 +175,11 @@ FAILURES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("reason", "switches"), FAILURES.items())
+@pytest.mark.parametrize(("reason", "faults"), FAILURES.items())
 def test_a_failing_ghibli_api_and_nothing_kept_is_a_503_that_says_why(
-    reason: str, switches: dict[str, Any], api: Client, upstream: StandIn
+    reason: str, faults: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
-    upstream.switches.set(switches)
+    upstream.faults.set(faults)
 
     response = api.get("/movies/")
 
@@ -191,12 +191,12 @@ def test_a_failing_ghibli_api_and_nothing_kept_is_a_503_that_says_why(
     assert response.json()["type"] in kinds
 
 
-@pytest.mark.parametrize(("reason", "switches"), FAILURES.items())
+@pytest.mark.parametrize(("reason", "faults"), FAILURES.items())
 def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
-    reason: str, switches: dict[str, Any], api: Client, upstream: StandIn
+    reason: str, faults: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
     keep_bundled_catalogue(age=timedelta(hours=1))
-    upstream.switches.set(switches)
+    upstream.faults.set(faults)
 
     response = api.get("/movies/")
 
@@ -212,7 +212,7 @@ def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
     [([], "empty"), ([{"id": "1"}], "schema"), ([{"id": "1", "title": "T"}], "torn")],
 )
 def test_poison_is_never_served_nor_kept(
-    films: list[Any], reason: str, api: Client, upstream: StandIn
+    films: list[Any], reason: str, api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.data = {**upstream.data, "films": films}
 
@@ -221,22 +221,22 @@ def test_poison_is_never_served_nor_kept(
 
 
 def test_an_answer_older_than_stale_if_error_is_not_served(
-    api: Client, upstream: StandIn, settings: Settings
+    api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.STALE_IF_ERROR = 3000
     keep_bundled_catalogue(age=timedelta(hours=1))
-    upstream.switches.status = 503
+    upstream.faults.status = 503
 
     assert api.get("/movies/").status_code == 503
 
 
 def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
-    api: Client, upstream: StandIn
+    api: Client, upstream: FakeGhibli
 ) -> None:
-    upstream.switches.status = 503
+    upstream.faults.status = 503
     assert api.get("/movies/").status_code == 503
 
-    upstream.switches.status = None
+    upstream.faults.status = None
     restart_service()
 
     assert api.get("/movies/").status_code == 200

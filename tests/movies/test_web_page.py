@@ -12,7 +12,7 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import Client
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from movies import web_page
 from movies.query.filters import FILTERS, NumberFilter, TextFilter
 from movies.query.params import Query
@@ -68,7 +68,7 @@ class Seen(HTMLParser):
 
 
 @pytest.fixture
-def visit(api: Client, upstream: StandIn) -> Open:
+def visit(api: Client, upstream: FakeGhibli) -> Open:
     """Asks as a browser does."""
 
     def get(query: str = "", **headers: str) -> Any:
@@ -108,14 +108,14 @@ def shown(*movies: Movie, query: Query | None = None, is_stale: bool = False) ->
     ],
 )
 def test_who_prefers_html_gets_the_page(
-    accept: str, kind: str, api: Client, upstream: StandIn
+    accept: str, kind: str, api: Client, upstream: FakeGhibli
 ) -> None:
     response = api.get("/movies/", headers={"Accept": accept})
 
     assert response["Content-Type"] == kind
 
 
-def test_who_says_nothing_gets_json(api: Client, upstream: StandIn) -> None:
+def test_who_says_nothing_gets_json(api: Client, upstream: FakeGhibli) -> None:
     assert api.get("/movies/")["Content-Type"] == "application/json"
 
 
@@ -152,11 +152,11 @@ def test_it_says_how_old_the_data_is(api: Client, visit: Open) -> None:
     assert "cannot be used" not in seen.text
 
 
-def test_it_says_when_the_data_is_stale(visit: Open, upstream: StandIn) -> None:
+def test_it_says_when_the_data_is_stale(visit: Open, upstream: FakeGhibli) -> None:
     facts = bundled.load()
     then = datetime.now(UTC) - timedelta(hours=1)
     DatabaseStore().keep(Snapshot(then, merge.build(facts.films, facts.people).movies))
-    upstream.switches.status = 503
+    upstream.faults.status = 503
 
     response = visit()
 
@@ -380,7 +380,7 @@ def test_head_is_get_without_the_page(api: Client, visit: Open) -> None:
 
 
 def test_browsers_cost_no_further_question_to_the_ghibli_api(
-    api: Client, visit: Open, upstream: StandIn
+    api: Client, visit: Open, upstream: FakeGhibli
 ) -> None:
     for query in ("", "?search=a", "?ordering=title"):
         visit(query)
@@ -425,7 +425,7 @@ def test_a_score_is_drawn_if_it_is_one(score: str, drawn: int | None) -> None:
         (" ", ""),
     ],
 )
-def test_initials_stand_in_for_a_picture(title: str, letters: str) -> None:
+def test_initials_replace_a_missing_picture(title: str, letters: str) -> None:
     assert web_page.initials(title) == letters
 
 

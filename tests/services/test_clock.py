@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import ROOT, WITHOUT, Totoro
 
 
 def test_serves_on_a_system_without_a_clock_that_counts_through_suspend(tmp_path: Path) -> None:
     """macOS has no CLOCK_BOOTTIME."""
     without = ROOT / "tests" / "support" / "interpreter" / "no_boottime"
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path, GHIBLI_API_BASE_URL=upstream.url, PYTHONPATH=f"{without}:{WITHOUT}"
         )

@@ -16,7 +16,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 from rest_framework import exceptions as drf
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services import exceptions
 from services.exceptions import MovieNotFound, MoviesUnavailable, Reason, TotoroError, UpstreamError
 from tests.support.broken_urls import SECRET
@@ -151,7 +151,7 @@ def test_an_unknown_address_is_not_found(api: Client, path: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_unknown_movie_is_not_found_and_named(api: Client, upstream: StandIn) -> None:
+def test_an_unknown_movie_is_not_found_and_named(api: Client, upstream: FakeGhibli) -> None:
     detail = "Movie ID Kondō not present in external API!"
 
     response = api.get("/movies/Kondō/")
@@ -251,7 +251,7 @@ def test_without_movies_the_reason_and_the_wait_are_told(broken: Client) -> None
     ],
 )
 def test_json_is_the_same_bytes_however_it_is_asked_for(
-    api: Client, upstream: StandIn, accept: str
+    api: Client, upstream: FakeGhibli, accept: str
 ) -> None:
     plain = api.get("/movies/")
 
@@ -264,7 +264,9 @@ def test_json_is_the_same_bytes_however_it_is_asked_for(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("query", ["format=xml", "format=api", "format=openapi", "callback=x"])
-def test_an_unknown_parameter_changes_nothing(api: Client, upstream: StandIn, query: str) -> None:
+def test_an_unknown_parameter_changes_nothing(
+    api: Client, upstream: FakeGhibli, query: str
+) -> None:
     plain = api.get("/movies/")
 
     response = api.get(f"/movies/?{query}")

@@ -14,7 +14,7 @@ from django.urls import clear_script_prefix
 from pytest_django.fixtures import Settings
 from werkzeug.test import Client, TestResponse
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from movies.http.throttling import decide
 from tests.support.servers import ROOT, clean_environment
 from totoro.forwarded import FORWARDED, TrustedProxies
@@ -196,7 +196,7 @@ PUBLIC = {
 
 
 @pytest.mark.django_db(transaction=True)
-def test_links_lead_back_through_the_proxy(behind: Client, upstream: StandIn) -> None:
+def test_links_lead_back_through_the_proxy(behind: Client, upstream: FakeGhibli) -> None:
     response = ask(behind, "/movies/?limit=2", **PUBLIC)
 
     assert response.status_code == 200

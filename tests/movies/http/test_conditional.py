@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from requests.utils import parse_header_links
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from movies.http import representations
 from movies.http.negotiation import media_weight, prefers_gzip, weights
 from movies.http.representations import Shelves
@@ -23,7 +23,7 @@ CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_an_answer_carries_its_validators(api: Client, upstream: StandIn) -> None:
+def test_an_answer_carries_its_validators(api: Client, upstream: FakeGhibli) -> None:
     response = api.get("/movies/")
 
     assert response["ETag"].startswith('"')
@@ -33,7 +33,7 @@ def test_an_answer_carries_its_validators(api: Client, upstream: StandIn) -> Non
 
 
 @pytest.mark.parametrize("path", ["/movies/", CASTLE, "/movies/?limit=2", "/movies/?fields=id"])
-def test_whoever_has_the_answer_is_told_so(path: str, api: Client, upstream: StandIn) -> None:
+def test_whoever_has_the_answer_is_told_so(path: str, api: Client, upstream: FakeGhibli) -> None:
     full = api.get(path)
 
     response = api.get(path, headers={"If-None-Match": full["ETag"]})
@@ -57,7 +57,7 @@ def test_whoever_has_the_answer_is_told_so(path: str, api: Client, upstream: Sta
         ("", 200),
     ],
 )
-def test_if_none_match(header: str, status: int, api: Client, upstream: StandIn) -> None:
+def test_if_none_match(header: str, status: int, api: Client, upstream: FakeGhibli) -> None:
     etag = api.get("/movies/")["ETag"]
 
     given = header.format(etag=etag)
@@ -66,32 +66,32 @@ def test_if_none_match(header: str, status: int, api: Client, upstream: StandIn)
 
 
 @pytest.mark.parametrize(("shift", "status"), [(0, 304), (60, 304), (-60, 200)])
-def test_if_modified_since(shift: int, status: int, api: Client, upstream: StandIn) -> None:
+def test_if_modified_since(shift: int, status: int, api: Client, upstream: FakeGhibli) -> None:
     modified = parsedate_to_datetime(api.get("/movies/")["Last-Modified"])
 
     since = format_datetime(modified + timedelta(seconds=shift), usegmt=True)
     assert api.get("/movies/", headers={"If-Modified-Since": since}).status_code == status
 
 
-def test_if_none_match_goes_before_if_modified_since(api: Client, upstream: StandIn) -> None:
+def test_if_none_match_goes_before_if_modified_since(api: Client, upstream: FakeGhibli) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 
     response = api.get("/movies/", headers={"If-None-Match": '"x"', "If-Modified-Since": later})
     assert response.status_code == 200
 
 
-def test_a_date_that_is_none_is_ignored(api: Client, upstream: StandIn) -> None:
+def test_a_date_that_is_none_is_ignored(api: Client, upstream: FakeGhibli) -> None:
     assert api.get("/movies/", headers={"If-Modified-Since": "yesterday"}).status_code == 200
 
 
-def test_if_match_that_fails_is_a_412_problem(api: Client, upstream: StandIn) -> None:
+def test_if_match_that_fails_is_a_412_problem(api: Client, upstream: FakeGhibli) -> None:
     response = api.get("/movies/", headers={"If-Match": '"x"'})
 
     assert response.status_code == 412
     assert response.json()["type"] == "/problems/precondition-failed/"
 
 
-def test_a_large_answer_is_compressed_for_who_wants_it(api: Client, upstream: StandIn) -> None:
+def test_a_large_answer_is_compressed_for_who_wants_it(api: Client, upstream: FakeGhibli) -> None:
     plain = api.get("/movies/")
 
     response = api.get("/movies/", headers={"Accept-Encoding": "br, gzip"})
@@ -103,14 +103,16 @@ def test_a_large_answer_is_compressed_for_who_wants_it(api: Client, upstream: St
     assert response["Vary"] == "Accept, Accept-Encoding"
 
 
-def test_a_small_answer_is_not_compressed(api: Client, upstream: StandIn) -> None:
+def test_a_small_answer_is_not_compressed(api: Client, upstream: FakeGhibli) -> None:
     response = api.get(CASTLE + "?fields=id", headers={"Accept-Encoding": "gzip"})
 
     assert "Content-Encoding" not in response
     assert len(response.content) < 1024
 
 
-def test_the_etag_of_one_encoding_does_not_match_the_other(api: Client, upstream: StandIn) -> None:
+def test_the_etag_of_one_encoding_does_not_match_the_other(
+    api: Client, upstream: FakeGhibli
+) -> None:
     plain = api.get("/movies/")["ETag"]
 
     headers = {"If-None-Match": plain, "Accept-Encoding": "gzip"}
@@ -154,7 +156,7 @@ def test_the_most_specific_range_of_accept_decides() -> None:
     ["*/*", "*/*;q=0.1", "application/json", "application/json; indent=8", "application/*"],
 )
 def test_json_is_the_same_bytes_however_it_is_asked_for(
-    accept: str, api: Client, upstream: StandIn
+    accept: str, api: Client, upstream: FakeGhibli
 ) -> None:
     plain = api.get("/movies/")
 
@@ -166,11 +168,11 @@ def test_json_is_the_same_bytes_however_it_is_asked_for(
 @pytest.mark.parametrize(
     "accept", ["application/xml", "image/*", "application/json;q=0", "*/*;q=0"]
 )
-def test_what_is_not_on_offer_is_a_406(accept: str, api: Client, upstream: StandIn) -> None:
+def test_what_is_not_on_offer_is_a_406(accept: str, api: Client, upstream: FakeGhibli) -> None:
     assert api.get("/movies/", headers={"Accept": accept}).status_code == 406
 
 
-def test_a_page_says_where_its_neighbours_are(api: Client, upstream: StandIn) -> None:
+def test_a_page_says_where_its_neighbours_are(api: Client, upstream: FakeGhibli) -> None:
     response = api.get("/movies/?limit=3&offset=3&director=hayao", headers={"Host": "127.0.0.1:81"})
 
     body = response.json()
@@ -191,7 +193,7 @@ def test_a_page_says_where_its_neighbours_are(api: Client, upstream: StandIn) ->
     }
 
 
-def test_without_limit_and_offset_there_is_no_pagination(api: Client, upstream: StandIn) -> None:
+def test_without_limit_and_offset_there_is_no_pagination(api: Client, upstream: FakeGhibli) -> None:
     response = api.get("/movies/?search=totoro")
 
     assert list(response.json()) == ["api_data", "timestamp"]
@@ -199,7 +201,7 @@ def test_without_limit_and_offset_there_is_no_pagination(api: Client, upstream: 
 
 
 def test_one_bad_parameter_is_a_400_before_anything_is_fetched(
-    api: Client, upstream: StandIn
+    api: Client, upstream: FakeGhibli
 ) -> None:
     response = api.get("/movies/?limit=0&foo=1")
 
@@ -238,7 +240,7 @@ def test_a_new_snapshot_has_a_shelf_of_its_own() -> None:
     assert shelves.of(make_snapshot()) is not shelves.of(snapshot)
 
 
-def test_line_separators_travel_whole(api: Client, upstream: StandIn) -> None:
+def test_line_separators_travel_whole(api: Client, upstream: FakeGhibli) -> None:
     title = "e\u0301 \u2028 \u202eright 😀"
     upstream.data = {**upstream.data, "films": [upstream.data["films"][0] | {"title": title}]}
 
@@ -259,5 +261,5 @@ def test_an_answer_that_ends_while_it_is_made_is_asked_for_once_more() -> None:
     assert TimelyMiddleware(view)(HttpRequest()) is made[2]
 
 
-def test_a_fresh_answer_says_when_it_ends(api: Client, upstream: StandIn) -> None:
+def test_a_fresh_answer_says_when_it_ends(api: Client, upstream: FakeGhibli) -> None:
     assert 59 < api.get("/movies/").ends - Clock().boot() < 60  # type: ignore[attr-defined]

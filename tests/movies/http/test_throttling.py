@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from movies.http.throttling import client_of
 from services.rate_limit import quotas
 from totoro.settings import redis_caches
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def limited(settings: Settings, upstream: StandIn) -> None:
+def limited(settings: Settings, upstream: FakeGhibli) -> None:
     settings.THROTTLE_RATE = (3, 60)
 
 
@@ -90,7 +90,7 @@ def test_a_browser_may_read_all_that(api: Client, limited: None) -> None:
 
 
 def test_who_comes_back_when_it_was_told_to_is_served(
-    api: Client, upstream: StandIn, settings: Settings
+    api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.THROTTLE_RATE = (2, 1)
     refused = ask_until_refused(api)
@@ -172,7 +172,7 @@ def test_each_client_has_a_quota_of_its_own(api: Client) -> None:
 
 
 def test_without_a_rate_there_is_no_limit_and_no_word_of_one(
-    api: Client, upstream: StandIn, settings: Settings
+    api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.THROTTLE_RATE = None
     responses = [api.get("/movies/") for _ in range(5)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services.models import KeptSnapshot
 from services.persistence import DatabaseStore
 from tests.support.fakes import EPOCH, make_snapshot
@@ -38,7 +38,7 @@ def run(name: str, *arguments: str) -> str:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, upstream: StandIn, valkey: Valkey) -> dict[str, str]:
+def environment(tmp_path: Path, upstream: FakeGhibli, valkey: Valkey) -> dict[str, str]:
     """For a command in a process of its own, with Redis and a database."""
     database = tmp_path / "totoro.sqlite3"
     database.write_bytes(migrated_database())
@@ -69,25 +69,25 @@ def without_database(environment: dict[str, str]) -> dict[str, str]:
 # The database is read in a thread of its own, which a transaction around the test would not see.
 @pytest.mark.django_db(transaction=True)
 class TestRefreshMovies:
-    def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: StandIn) -> None:
+    def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: FakeGhibli) -> None:
         said = run("refresh_movies").splitlines()
 
         assert said[0] == f"Asking {upstream.url}/ …"
         assert said[1].startswith("22 movies and 57 people as of 20")
         assert said[-1] == "There is no earlier snapshot to compare it with."
 
-    def test_it_keeps_the_answer(self, upstream: StandIn) -> None:
+    def test_it_keeps_the_answer(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
 
         [row] = KeptSnapshot.objects.all()
         assert datetime.now(UTC) - row.timestamp < timedelta(seconds=10)
 
-    def test_it_asks_the_ghibli_api_once_for_each_list(self, upstream: StandIn) -> None:
+    def test_it_asks_the_ghibli_api_once_for_each_list(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
 
         assert (upstream.count("films"), upstream.count("people")) == (1, 1)
 
-    def test_it_says_that_nothing_has_changed(self, upstream: StandIn) -> None:
+    def test_it_says_that_nothing_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         kept = KeptSnapshot.objects.get().timestamp
 
@@ -96,7 +96,7 @@ class TestRefreshMovies:
         assert said[-1] == f"Nothing has changed since {kept:%Y-%m-%d %H:%M:%S} UTC."
         assert KeptSnapshot.objects.get().timestamp > kept
 
-    def test_it_says_what_has_changed(self, upstream: StandIn) -> None:
+    def test_it_says_what_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         films, people = upstream.data["films"], upstream.data["people"]
         ponyo = next(film for film in films if film["title"] == "Ponyo")
@@ -122,36 +122,38 @@ class TestRefreshMovies:
         link = films[0]["url"]
         assert f"  ~ Sosuke\n      age: '5' → '6'\n      films: + {link}, - " in changed
 
-    def test_it_says_all_of_a_long_text_if_asked(self, upstream: StandIn) -> None:
+    def test_it_says_all_of_a_long_text_if_asked(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"][0]["description"] = "x" * 99
 
         assert "x" * 99 in run("refresh_movies", "--verbosity", "2")
 
-    def test_it_says_that_only_the_order_has_changed(self, upstream: StandIn) -> None:
+    def test_it_says_that_only_the_order_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"].reverse()
 
         assert run("refresh_movies").splitlines()[-1] == "  the order of the movies"
 
-    def test_people_in_another_order_are_a_change_of_their_movie(self, upstream: StandIn) -> None:
+    def test_people_in_another_order_are_a_change_of_their_movie(
+        self, upstream: FakeGhibli
+    ) -> None:
         run("refresh_movies")
         upstream.data["people"].reverse()
 
         assert "  ~ Princess Mononoke\n      people: in another order\n" in run("refresh_movies")
 
-    def test_a_terminal_is_not_told_what_it_would_obey(self, upstream: StandIn) -> None:
+    def test_a_terminal_is_not_told_what_it_would_obey(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"][-1] |= {"id": "new", "title": "\x1b[2JNew\nest"}
 
         assert "  + ?[2JNew?est\n" in run("refresh_movies")
 
-    def test_it_can_be_quiet(self, upstream: StandIn) -> None:
+    def test_it_can_be_quiet(self, upstream: FakeGhibli) -> None:
         assert run("refresh_movies", "--verbosity", "0") == ""
         assert KeptSnapshot.objects.count() == 1
 
     @pytest.mark.parametrize("films", [[], [{"id": "1"}], {}])
-    def test_what_cannot_be_used_is_not_kept(self, upstream: StandIn, films: object) -> None:
+    def test_what_cannot_be_used_is_not_kept(self, upstream: FakeGhibli, films: object) -> None:
         run("refresh_movies")
         upstream.data["films"] = films  # type: ignore[index]
 
@@ -164,9 +166,9 @@ class TestRefreshMovies:
 
 class TestRefreshMoviesForAll:
     def test_an_outage_is_one_line_and_everybodys_cool_down(
-        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+        self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
-        upstream.switches.status = 500
+        upstream.faults.status = 500
 
         first = fails(environment, "refresh_movies")
         second = fails(environment, "refresh_movies")
@@ -180,7 +182,7 @@ class TestRefreshMoviesForAll:
         assert not valkey.client.exists(LEASE)
 
     def test_while_another_worker_asks_it_does_not(
-        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+        self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
         valkey.client.set(LEASE, "another", px=5000)
 
@@ -191,7 +193,7 @@ class TestRefreshMoviesForAll:
         assert valkey.client.get(LEASE) == b"another"
 
     def test_an_answer_that_waits_for_its_time_is_not_replaced(
-        self, upstream: StandIn, environment: dict[str, str]
+        self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         live = manage("refresh_movies", environment=environment)
         staged = manage("refresh_movies", environment=environment)
@@ -203,7 +205,7 @@ class TestRefreshMoviesForAll:
         assert upstream.count("films") == 2
 
     def test_without_a_database_redis_knows_what_was_before(
-        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+        self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
         away = {**without_database(environment), "CACHE_TTL": "1"}
         manage("refresh_movies", environment=away)
@@ -215,7 +217,7 @@ class TestRefreshMoviesForAll:
         assert process.stderr == "The database cannot be used: nothing is read or kept there.\n"
 
     def test_without_redis_it_does_not_ask(
-        self, upstream: StandIn, environment: dict[str, str]
+        self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         away = {**environment, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
 
@@ -225,7 +227,7 @@ class TestRefreshMoviesForAll:
         assert upstream.requests == []
 
     def test_without_redis_and_database_it_would_be_for_nobody(
-        self, upstream: StandIn, environment: dict[str, str]
+        self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         why = fails({**without_database(environment), "REDIS_URL": ""}, "refresh_movies")
 
@@ -234,10 +236,10 @@ class TestRefreshMoviesForAll:
 
     @pytest.fixture
     def waiting(
-        self, upstream: StandIn, environment: dict[str, str], valkey: Valkey
+        self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> subprocess.Popen[bytes]:
         """The command while it waits for the Ghibli API, for four seconds in all."""
-        upstream.switches.delay = 4
+        upstream.faults.delay = 4
         command = [sys.executable, "manage.py", "refresh_movies", "--verbosity", "0"]
         process = subprocess.Popen(
             command,
@@ -261,7 +263,7 @@ class TestRefreshMoviesForAll:
         assert not valkey.client.exists(LEASE)
 
     def test_it_gives_its_lease_back_when_it_is_interrupted(
-        self, waiting: subprocess.Popen[bytes], upstream: StandIn, valkey: Valkey
+        self, waiting: subprocess.Popen[bytes], upstream: FakeGhibli, valkey: Valkey
     ) -> None:
         wait_until(lambda: len(upstream.requests) == 2)
 
@@ -273,7 +275,7 @@ class TestRefreshMoviesForAll:
     def test_the_workers_take_the_answer_over_when_theirs_ends(
         self,
         tmp_path: Path,
-        upstream: StandIn,
+        upstream: FakeGhibli,
         environment: dict[str, str],
         request: pytest.FixtureRequest,
     ) -> None:
@@ -290,7 +292,7 @@ class TestRefreshMoviesForAll:
 
         said = manage("refresh_movies", environment={**environment, "CACHE_TTL": "6"}).stdout
         meanwhile = server.get("/movies/").json()
-        upstream.switches.status = 500  # from now on a worker learns nothing of its own
+        upstream.faults.status = 500  # from now on a worker learns nothing of its own
         wait_until(lambda: server.get("/movies/").json() != before)
         after = server.get("/movies/").json()
 
@@ -301,8 +303,8 @@ class TestRefreshMoviesForAll:
 
 class TestCheckUpstream:
     @pytest.fixture
-    def sound(self, upstream: StandIn) -> StandIn:
-        """The stand-in with nothing to be found."""
+    def sound(self, upstream: FakeGhibli) -> FakeGhibli:
+        """A fake Ghibli API whose data has no defects."""
         film = {**upstream.data["films"][0], "people": [], "locations": [], "vehicles": []}
         person = {**upstream.data["people"][0], "films": []}
         upstream.data["films"], upstream.data["people"] = [film], [person]  # type: ignore[index]
@@ -317,14 +319,14 @@ class TestCheckUpstream:
             return int(end.code or 0), out.getvalue()
         return 0, out.getvalue()
 
-    def test_sound_data_is_a_success(self, sound: StandIn) -> None:
+    def test_sound_data_is_a_success(self, sound: FakeGhibli) -> None:
         status, said = self.check()
 
         assert status == 0
         assert said.startswith("0 defects as of 20")
         assert said.endswith(" UTC.\n")
 
-    def test_it_tells_people_every_defect_of_the_real_data(self, upstream: StandIn) -> None:
+    def test_it_tells_people_every_defect_of_the_real_data(self, upstream: FakeGhibli) -> None:
         status, said = self.check()
 
         bare, one_sided, shared, foreign, sentinels, total, *_ = said.split("\n\n")
@@ -343,7 +345,7 @@ class TestCheckUpstream:
             ": bare link 63, one sided 8, shared url 3, foreign url 2, sentinel 24.\n"
         )
 
-    def test_it_tells_machines(self, upstream: StandIn) -> None:
+    def test_it_tells_machines(self, upstream: FakeGhibli) -> None:
         status, said = self.check("--json")
 
         told = json.loads(said)
@@ -361,20 +363,20 @@ class TestCheckUpstream:
             "detail": "'NA'",
         }
 
-    def test_it_tells_machines_of_sound_data(self, sound: StandIn) -> None:
+    def test_it_tells_machines_of_sound_data(self, sound: FakeGhibli) -> None:
         status, said = self.check("--json")
 
         assert status == 0
         assert json.loads(said).items() >= {"counts": {}, "defects": []}.items()
 
-    def test_it_can_be_brief(self, upstream: StandIn) -> None:
+    def test_it_can_be_brief(self, upstream: FakeGhibli) -> None:
         status, said = self.check("--verbosity", "0")
 
         assert status == 1
         assert said.startswith("100 defects as of ")
         assert said.count("\n") == 1
 
-    def test_what_is_long_or_fit_to_upset_a_terminal_is_not_said(self, sound: StandIn) -> None:
+    def test_what_is_long_or_fit_to_upset_a_terminal_is_not_said(self, sound: FakeGhibli) -> None:
         sound.data["people"][0]["species"] = "\x1b[2J" + "x" * 99
 
         _, said = self.check()
@@ -382,7 +384,9 @@ class TestCheckUpstream:
         assert f"species  ?[2J{'x' * 85}…\n" in said
 
     @pytest.mark.parametrize("films", [{}, [{}], []])
-    def test_data_that_totoro_would_refuse_is_a_defect(self, sound: StandIn, films: object) -> None:
+    def test_data_that_totoro_would_refuse_is_a_defect(
+        self, sound: FakeGhibli, films: object
+    ) -> None:
         sound.data["films"] = films  # type: ignore[index]
 
         status, said = self.check()
@@ -398,9 +402,9 @@ class TestCheckUpstream:
         assert len(json.loads(process.stdout)["defects"]) == 100
 
     def test_in_ci_an_outage_is_exit_status_2_and_one_line(
-        self, upstream: StandIn, environment: dict[str, str]
+        self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
-        upstream.switches.status = 500
+        upstream.faults.status = 500
 
         why = fails(environment, "check_upstream", status=2)
 

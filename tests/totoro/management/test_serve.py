@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro, clean_environment, manage, wait_until
 
 PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
@@ -36,7 +36,7 @@ def test_a_second_server_on_the_same_port_stops(server: Totoro) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, WEB_CONCURRENCY=processes)
         server.get("/movies/")
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 import sentry_sdk
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from fake_ghibli.listener import Listener
 from tests.support.broken_urls import LOCAL, SECRET
 from tests.support.servers import ROOT, WITHOUT, Totoro, free_port, wait_until
@@ -193,7 +193,7 @@ def test_a_foreign_host_is_not_reported(sentry: Sentry, reporting: Totoro) -> No
 
 
 def test_the_ghibli_api_is_told_nothing_of_sentry(sentry: Sentry, tmp_path: Path) -> None:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, SENTRY_DSN=sentry.dsn)
         server.get("/movies/")
         server.terminate()

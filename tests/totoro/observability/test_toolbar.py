@@ -6,7 +6,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro, clean_environment, manage
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -15,7 +15,7 @@ TOOLBAR = 'id="djDebug"'
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    with StandIn() as upstream:
+    with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path_factory.mktemp("dev"),
             DJANGO_CONFIGURATION="Dev",

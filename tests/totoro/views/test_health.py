@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from tests.support.servers import Totoro, Valkey, free_port
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as upstream:
+def upstream() -> Iterator[FakeGhibli]:
+    with FakeGhibli() as upstream:
         yield upstream
 
 
 @pytest.fixture
-def server(tmp_path: Path, upstream: StandIn) -> Iterator[Totoro]:
+def server(tmp_path: Path, upstream: FakeGhibli) -> Iterator[Totoro]:
     """A server of the test's own that nobody has asked for movies."""
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
     yield server
@@ -39,7 +39,7 @@ def test_a_process_that_answers_is_alive(server: Totoro) -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_probes_cost_the_ghibli_api_nothing(server: Totoro, upstream: StandIn) -> None:
+def test_probes_cost_the_ghibli_api_nothing(server: Totoro, upstream: FakeGhibli) -> None:
     server.get("/livez")
     server.get("/readyz")
 
@@ -63,9 +63,9 @@ def test_after_a_first_answer_the_data_is_fresh(server: Totoro) -> None:
 
 
 def test_after_a_failed_flight_with_nothing_kept_it_is_not_ready(
-    server: Totoro, upstream: StandIn
+    server: Totoro, upstream: FakeGhibli
 ) -> None:
-    upstream.switches.status = 500
+    upstream.faults.status = 500
     assert server.get("/movies/").status_code == 503
 
     status, health = readiness(server)
@@ -81,7 +81,7 @@ def test_after_a_failed_flight_with_nothing_kept_it_is_not_ready(
     assert server.get("/livez").status_code == 200
 
 
-def test_without_redis_it_is_degraded_and_still_ready(tmp_path: Path, upstream: StandIn) -> None:
+def test_without_redis_it_is_degraded_and_still_ready(tmp_path: Path, upstream: FakeGhibli) -> None:
     valkey = Valkey()
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, REDIS_URL=valkey.url)
     server.get("/movies/")
@@ -95,7 +95,7 @@ def test_without_redis_it_is_degraded_and_still_ready(tmp_path: Path, upstream: 
 
 
 def test_without_a_database_it_is_degraded_and_still_ready(
-    tmp_path: Path, upstream: StandIn
+    tmp_path: Path, upstream: FakeGhibli
 ) -> None:
     server = Totoro(tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url)
     server.get("/movies/")

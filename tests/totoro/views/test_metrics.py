@@ -14,7 +14,7 @@ from django.test import Client
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from fake_ghibli import StandIn
+from fake_ghibli import FakeGhibli
 from services import metrics as counters
 from services.exceptions import Reason
 from tests.support.servers import (
@@ -36,8 +36,8 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
 @pytest.fixture
-def upstream() -> Iterator[StandIn]:
-    with StandIn() as upstream:
+def upstream() -> Iterator[FakeGhibli]:
+    with FakeGhibli() as upstream:
         yield upstream
 
 
@@ -46,7 +46,7 @@ class Start(Protocol):
 
 
 @pytest.fixture
-def start(tmp_path: Path, upstream: StandIn) -> Iterator[Start]:
+def start(tmp_path: Path, upstream: FakeGhibli) -> Iterator[Start]:
     """Starts servers of the test's own."""
     started = []
 
@@ -173,11 +173,11 @@ def test_the_datas_age_is_that_of_the_scrape(start: Start) -> None:
     assert (value(second, "totoro_fence") or 0) > 1e15
 
 
-def test_a_failed_flight_is_counted_with_its_reason(start: Start, upstream: StandIn) -> None:
+def test_a_failed_flight_is_counted_with_its_reason(start: Start, upstream: FakeGhibli) -> None:
     server = start(CACHE_TTL=1, REFRESH_AHEAD=0)
     before = scrape(server)
     server.get("/movies/")
-    upstream.switches.status = 500
+    upstream.faults.status = 500
     wait_until(lambda: "ttl=-" in server.get("/movies/").headers["Cache-Status"])
 
     after = scrape(server)
@@ -191,7 +191,7 @@ def test_a_failed_flight_is_counted_with_its_reason(start: Start, upstream: Stan
     assert (value(after, "totoro_answers_total", source="stale") or 0) >= 1
 
 
-def test_what_was_mended_is_counted(start: Start, upstream: StandIn) -> None:
+def test_what_was_mended_is_counted(start: Start, upstream: FakeGhibli) -> None:
     films, people = upstream.data["films"], upstream.data["people"]
     films.append(films[0])
     people[0]["films"] = ["https://ghibliapi.herokuapp.com/films/unheard-of"]
@@ -249,13 +249,13 @@ def test_every_command_of_redis_and_action_of_the_database_has_its_counter(start
 
 
 def test_after_a_restart_on_last_known_good_data_its_age_is_told(
-    tmp_path: Path, start: Start, upstream: StandIn
+    tmp_path: Path, start: Start, upstream: FakeGhibli
 ) -> None:
     server = start()
     fetched = datetime.fromisoformat(server.get("/movies/").json()["timestamp"]).timestamp()
     wait_until(lambda: stored_snapshots(tmp_path) == 1, what="the snapshot is in the database")
     server.terminate()
-    upstream.switches.set({"status": 500})
+    upstream.faults.set({"status": 500})
     server.start()
     server.get("/movies/")
 
@@ -266,7 +266,7 @@ def test_after_a_restart_on_last_known_good_data_its_age_is_told(
 
 
 def test_errors_are_counted_from_zero_and_unavailable_responses_are_counted(
-    start: Start, upstream: StandIn
+    start: Start, upstream: FakeGhibli
 ) -> None:
     server = start()
     before = scrape(server)
@@ -276,7 +276,7 @@ def test_errors_are_counted_from_zero_and_unavailable_responses_are_counted(
         ("totoro_responses_total", "status", "503"),
     ):
         assert before[name, frozenset({(label, value)})] == 0
-    upstream.switches.set({"status": 500})
+    upstream.faults.set({"status": 500})
     assert server.get("/movies/").status_code == 503
 
     unavailable = ("totoro_responses_total", frozenset({("status", "503")}))
@@ -284,12 +284,12 @@ def test_errors_are_counted_from_zero_and_unavailable_responses_are_counted(
 
 
 def test_an_outage_that_is_over_is_logged_with_how_long_it_lasted(
-    start: Start, upstream: StandIn
+    start: Start, upstream: FakeGhibli
 ) -> None:
     server = start()
-    upstream.switches.set({"status": 500})
+    upstream.faults.set({"status": 500})
     assert server.get("/movies/").status_code == 503
-    upstream.switches.set({"status": None})
+    upstream.faults.set({"status": None})
     wait_until(lambda: server.get("/movies/").status_code == 200)
 
     wait_until(lambda: bool(server.events("outage_over")), seconds=5)

@@ -1,4 +1,4 @@
-"""What can be made to go wrong with the stand-in, while it runs."""
+"""What can be made to go wrong with the fake Ghibli API, while it runs."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ WITHOUT_BODY = (204, 304)
 
 
 @dataclass
-class Switches:
+class Faults:
     delay: float = 0.0
     """Seconds before each answer."""
     status: int | None = None
@@ -39,8 +39,8 @@ def _check(name: str, value: object) -> None:
         case "reset" | "hang" | "stamp":
             right, meaning = isinstance(value, bool), "true or false"
         case _:
-            known = ", ".join(switch.name for switch in fields(Switches))
-            raise ValueError(f"There is no switch {name!r}, only {known}.")
+            known = ", ".join(fault.name for fault in fields(Faults))
+            raise ValueError(f"There is no fault {name!r}, only {known}.")
     if not right:
         raise ValueError(f"{name} is {meaning}, not {value!r}.")
 
