@@ -177,7 +177,7 @@ def test_the_readmes_table_names_every_variable_and_no_other() -> None:
 def test_the_readmes_table_gives_the_default_of_a_variable(name: str) -> None:
     variable = VARIABLES[name]
 
-    assert variable.parse(readme_defaults()[name]) == variable.default
+    assert variable.parse(readme_defaults()[name]) == variable.parse(variable.default)
 
 
 def readme_defaults() -> dict[str, str]:

@@ -1,89 +1,67 @@
-"""From the text of an environment variable to its value.
+"""Parsers of environment variables.
 
-Each function takes the text, without white space around it, and returns the value, or raises
-ValueError with what is allowed.
+Each takes a text without surrounding white space and returns its value, or raises ValueError with what
+is allowed.
 """
 
 import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 import dj_database_url
 from sentry_sdk.utils import Dsn
 
-# What stands in .env.template; `make create-env-vars-from-template` puts a random key in its place.
+# The key in .env.template, which `make create-env-vars-from-template` replaces by a random one.
 TEMPLATE_SECRET = "filled-in-by-make"  # noqa: S105 (the one value that is never accepted)
 
-# As Django compares them: a port or a scheme would never match.
+# As Django compares them: without a port or a scheme.
 ALLOWED_HOST = re.compile(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
-
-# Where plain http may go: loopback and private addresses (RFC 1918, RFC 4193). Not all that Python
-# calls private: 0.0.0.0 is this machine under another name, 169.254.169.254 a cloud's metadata.
-NEAR_NETWORKS = [
-    ip_network(network)
-    for network in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "::1/128",
-        "fc00::/7",
-    )
-]
-# A name of the network around, such as a neighbour in docker-compose. It begins with a letter:
-# http://2852039166/ is an address in decimal.
-NEAR_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+# As browsers send it: without a path or a user.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+RATE = re.compile("0*([1-9][0-9]{0,9})/(s|sec|second|m|min|minute|h|hour|d|day)")
 HOST_NAME = re.compile(r"[a-z0-9_.-]+")
-
-UNENCODED = (
+# It begins with a letter: the host in http://2852039166/ is an IP address.
+HOST_NAME_WITHOUT_DOT = re.compile(r"[a-z][a-z0-9_-]*")
+# Loopback, RFC 1918 and RFC 4193. Not `is_private`, which includes 0.0.0.0, this machine under another
+# name, and 169.254.169.254, a cloud's metadata.
+INTERNAL_NETWORKS = [
+    *map(ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    *map(ip_network, ("::1/128", "fc00::/7")),
+]
+NOT_ENCODED = (
     "must be a URL whose password has #, @, /, ? and % percent-encoded: %23, %40, %2F, %3F, %25"
 )
 
-# As browsers send it: no path, no user.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-
-# As DRF has them, and in full.
-SECONDS = {
-    name: seconds
-    for names, seconds in (
-        (("s", "sec", "second"), 1),
-        (("m", "min", "minute"), 60),
-        (("h", "hour"), 3600),
-        (("d", "day"), 86_400),
-    )
-    for name in names
-}
-
 
 def boolean(text: str) -> bool:
-    values = {"true": True, "yes": True, "on": True, "1": True}
-    values |= {"false": False, "no": False, "off": False, "0": False}
-    try:
-        return values[text.lower()]
-    except KeyError:
-        raise ValueError("must be true or false") from None
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("must be true or false")
 
 
-def integer(least: int, most: int) -> Callable[[str], int]:
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    # More digits than that are out of range, and int() is slow for many.
+    digits = re.compile(f"0*[0-9]{{1,{len(str(maximum))}}}")
+
     def parse(text: str) -> int:
-        # Leading zeros apart, a number with more digits than `most` has is out of range.
-        if re.fullmatch(f"0*[0-9]{{1,{len(str(most))}}}", text) and least <= int(text) <= most:
+        if digits.fullmatch(text) and minimum <= int(text) <= maximum:
             return int(text)
-        raise ValueError(f"must be a whole number from {least} to {most}")
+        raise ValueError(f"must be a whole number from {minimum} to {maximum}")
 
     return parse
 
 
 def rate(text: str) -> tuple[int, int] | None:
-    """Requests and seconds; None for `off`."""
+    """Return requests and seconds, or None for `off`."""
     if text.lower() == "off":
         return None
-    found = re.fullmatch("0*([1-9][0-9]{0,9})/([a-z]+)", text.lower())
-    if not found or found[2] not in SECONDS:
-        raise ValueError("must be off or like 600/min, with a whole number and s, min, h or day")
-    return int(found[1]), SECONDS[found[2]]
+    if match := RATE.fullmatch(text.lower()):
+        return int(match[1]), {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2][0]]
+    raise ValueError("must be off or like 600/min, with a whole number and s, min, h or day")
 
 
 def choice(*allowed: str) -> Callable[[str], str]:
@@ -96,125 +74,30 @@ def choice(*allowed: str) -> Callable[[str], str]:
 
 
 def secret_key(text: str) -> str:
-    if text in ("", TEMPLATE_SECRET):
-        raise ValueError(
-            "must be a secret of your own, not empty and not the template's; `make"
-            " create-env-vars-from-template` makes one"
-        )
-    return text
+    if text not in ("", TEMPLATE_SECRET):
+        return text
+    raise ValueError(
+        "must be a secret of your own, not empty and not the template's; `make"
+        " create-env-vars-from-template` makes one"
+    )
 
 
 def hosts(text: str) -> list[str]:
-    found = _names(text)
-    if not found or not all(ALLOWED_HOST.fullmatch(host) for host in found):
-        raise ValueError("must be host names or addresses without a port, separated by commas")
-    return found
+    names = _names(text)
+    if names and all(map(ALLOWED_HOST.fullmatch, names)):
+        return names
+    raise ValueError("must be host names or addresses without a port, separated by commas")
 
 
 def origins(text: str) -> list[str]:
-    """`*`, or origins, which browsers send in lower case."""
-    found = [origin.lower() for origin in _names(text)]
-    if found == ["*"]:
-        return found
-    if not found or not all(ORIGIN.fullmatch(origin) for origin in found):
-        raise ValueError("must be * or origins like https://example.org, separated by commas")
-    return found
+    names = _names(text.lower())
+    if names == ["*"] or (names and all(map(ORIGIN.fullmatch, names))):
+        return names
+    raise ValueError("must be * or origins like https://example.org, separated by commas")
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def upstream_url(text: str) -> str:
-    """The Ghibli API's base URL, with a trailing slash.
-
-    Plain http is for a fake Ghibli API nearby; anything else would fetch the data unprotected.
-    """
-    parts = _url(text, "http", "https")
-    host = parts.hostname or ""
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must be a URL without credentials, query or fragment")
-    if not HOST_NAME.fullmatch(host) and not _is_address(host):
-        raise ValueError("must be an https URL with a host")
-    if parts.scheme == "http" and not _is_near(host):
-        raise ValueError(
-            "must be https: plain http is for loopback, private addresses and names without a dot"
-        )
-    return parts.geturl().rstrip("/") + "/"
-
-
-def _url(text: str, *schemes: str) -> SplitResult:
-    """The text split, if it is a URL with one of the schemes; errors tell nothing of its parts."""
-    # urlsplit drops control characters: what is checked would not be what is used.
-    if re.search(r"[\s\x00-\x20\x7f]", text):
-        raise ValueError("must be a URL without white space")
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(UNENCODED) from None
-    if parts.scheme not in schemes:
-        raise ValueError(
-            f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
-        )
-    return parts
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_near(host: str) -> bool:
-    if _is_address(host):
-        return any(ip_address(host) in network for network in NEAR_NETWORKS)
-    return bool(NEAR_NAME.fullmatch(host))
-
-
-def _url_with_credentials(text: str, *schemes: str) -> SplitResult:
-    """The same for a URL that may hold a password, of which `#`, `@`, `/`, `?` and `%` are
-    percent-encoded: as they are they would end it, and the rest be taken for something else."""
-    parts = _url(text, *schemes)
-    # A file's name ends no password, and may hold an @.
-    beyond = f"{parts.path}?{parts.query}" if parts.scheme != "sqlite" else ""
-    if "#" in text or "@" in beyond or parts.netloc.count("@") > 1:
-        raise ValueError(UNENCODED)
-    if re.search("%(?![0-9A-Fa-f]{2})", parts.netloc):
-        raise ValueError(UNENCODED)
-    return parts
-
-
-def redis_url(text: str) -> str:
-    if not text:
-        return text
-    parts = _url_with_credentials(text, "redis", "rediss", "unix")
-    # redis-py takes a database that is no number for 0.
-    if not (parts.path if parts.scheme == "unix" else re.fullmatch("(/[0-9]*)?", parts.path)):
-        raise ValueError("must be empty or a URL like redis://host:6379/0")
-    return text
-
-
-def database_url(text: str) -> str:
-    if not text:
-        return text
-    parts = _url_with_credentials(text, "sqlite", "postgres", "postgresql")
-    if not re.fullmatch("/+[^/].*", parts.path):
-        raise ValueError("must name a database, like postgresql://user:password@host:5432/name")
-    try:
-        dj_database_url.parse(text)
-    except ValueError:
-        raise ValueError("must be a URL of a database, with valid options") from None
-    return text
-
-
-def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Names that nobody reads and that look like a known one, with that one."""
-    unknown = [name for name in names if name not in known]
-    close = {name: get_close_matches(name, known, n=1, cutoff=0.885) for name in unknown}
-    return {name: found[0] for name, found in close.items() if found}
 
 
 def sentry_dsn(text: str) -> str:
@@ -222,3 +105,93 @@ def sentry_dsn(text: str) -> str:
         return str(Dsn(text)) if text else text
     except ValueError:
         raise ValueError("must be empty or a Sentry DSN like https://key@host/1") from None
+
+
+def upstream_url(text: str) -> str:
+    """Return the Ghibli API's base URL with a trailing slash.
+
+    Plain http is for a fake API on the internal network; elsewhere anybody could change the data.
+    """
+    parts = _split(text, "http", "https")
+    host = parts.hostname or ""
+    address = _address(host)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be a URL without credentials, query or fragment")
+    if not address and not HOST_NAME.fullmatch(host):
+        raise ValueError("must be an https URL with a host")
+    is_internal = (
+        any(address in network for network in INTERNAL_NETWORKS)
+        if address
+        else HOST_NAME_WITHOUT_DOT.fullmatch(host)
+    )
+    if parts.scheme == "http" and not is_internal:
+        raise ValueError(
+            "must be https: plain http is for loopback, private addresses and names without a dot"
+        )
+    return parts.geturl().rstrip("/") + "/"
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def redis_url(text: str) -> str:
+    if text:
+        parts = _split_with_password(text, "redis", "rediss", "unix")
+        # redis-py would use database 0 for one that is not a number.
+        if not (parts.path if parts.scheme == "unix" else re.fullmatch("(/[0-9]*)?", parts.path)):
+            raise ValueError("must be empty or a URL like redis://host:6379/0")
+    return text
+
+
+def database_url(text: str) -> str:
+    if text:
+        parts = _split_with_password(text, "sqlite", "postgres", "postgresql")
+        if not re.fullmatch("/+[^/].*", parts.path):
+            raise ValueError("must name a database, like postgresql://user:password@host:5432/name")
+        try:
+            dj_database_url.parse(text)
+        except ValueError:
+            raise ValueError("must be a URL of a database, with valid options") from None
+    return text
+
+
+def _split(text: str, *schemes: str) -> SplitResult:
+    """Split a URL with one of the schemes. The messages of errors contain no part of it."""
+    # urlsplit drops control characters, so what is checked here would not be what is used.
+    if re.search(r"[\s\x00-\x20\x7f]", text):
+        raise ValueError("must be a URL without white space")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(NOT_ENCODED) from None
+    if parts.scheme not in schemes:
+        prefixes = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"must be a URL that begins with {prefixes}")
+    return parts
+
+
+def _split_with_password(text: str, *schemes: str) -> SplitResult:
+    """Split a URL whose password, if it has one, is percent-encoded.
+
+    Otherwise `#`, `/` or `?` would end the password, and the rest be taken for a database or an option.
+    """
+    parts = _split(text, *schemes)
+    # The path of a SQLite file may contain an @.
+    after_host = "" if parts.scheme == "sqlite" else f"{parts.path}?{parts.query}"
+    if "#" in text or "@" in after_host or parts.netloc.count("@") > 1:
+        raise ValueError(NOT_ENCODED)
+    if re.search("%(?![0-9A-Fa-f]{2})", parts.netloc):
+        raise ValueError(NOT_ENCODED)
+    return parts
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return the names that are not known but similar to a known one, each with that one."""
+    unknown = [name for name in names if name not in known]
+    similar = {name: get_close_matches(name, known, n=1, cutoff=0.885) for name in unknown}
+    return {name: matches[0] for name, matches in similar.items() if matches}

@@ -153,21 +153,5 @@ def upstream_problem_type(reason: Reason) -> ProblemType:
     )
 
 
-PROBLEM_TYPES = {
-    problem_type.name: problem_type
-    for problem_type in (
-        MOVIE_NOT_FOUND,
-        NOT_FOUND,
-        BAD_REQUEST,
-        HOST_NOT_ALLOWED,
-        FORBIDDEN,
-        METHOD_NOT_ALLOWED,
-        NOT_ACCEPTABLE,
-        PRECONDITION_FAILED,
-        URI_TOO_LONG,
-        UNSUPPORTED_MEDIA_TYPE,
-        TOO_MANY_REQUESTS,
-        SERVER_ERROR,
-        *map(upstream_problem_type, Reason),
-    )
-}
+_constants = [each for each in globals().values() if isinstance(each, ProblemType)]
+PROBLEM_TYPES = {each.name: each for each in [*_constants, *map(upstream_problem_type, Reason)]}

@@ -1,7 +1,7 @@
 """Totoro's settings, and the only reader of the environment.
 
-`DJANGO_CONFIGURATION` names the class (Production unless told otherwise). Every variable is checked
-when the process starts: a bad value stops it with a message that names the variable and the value.
+DJANGO_CONFIGURATION names the class to use; the default is Production. Every variable is checked when
+the process starts: an invalid one stops it with a message that names the variable and the value.
 """
 
 import os
@@ -19,6 +19,7 @@ from configurations.utils import uppercase_attributes
 from configurations.values import Value
 from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
+from django.http import HttpRequest
 
 from totoro import env
 from totoro.observability.logging import configure_logging
@@ -29,108 +30,113 @@ log = structlog.get_logger(__name__)
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
-# Read elsewhere: by docker-compose.yml, by Django, by prometheus_client.
-OTHER_NAMES = {
+# Not read here but by docker-compose.yml, Django and prometheus_client.
+OTHER_VARIABLES = {
     "DJANGO_CONFIGURATION",
     "DJANGO_SETTINGS_MODULE",
     "POSTGRES_PASSWORD",
     "PROMETHEUS_MULTIPROC_DIR",
 }
-# The default of a variable that must be set: unset is as wrong as empty.
-REQUIRED = object()
 
 
 class Variable(Value):  # type: ignore[misc]  # django-configurations has no types
-    """One environment variable, parsed when its configuration is chosen and not before."""
+    """A setting from the environment variable of the same name, or `name`.
 
+    `default` is a text like that of a variable, or None for a setting that is None by default.
+    """
+
+    # Parsed only in the configuration that is used.
     late_binding = True
 
     def __init__(
-        self, default: object, to: Callable[[str], object], *, name: str | None, secret: bool
+        self,
+        default: str | None,
+        parse: Callable[[str], object],
+        *,
+        name: str | None = None,
+        secret: bool = False,
     ) -> None:
         super().__init__(default, environ_name=name, environ_prefix=None)
-        self.parse, self.secret = to, secret
+        self.parse, self.secret = parse, secret
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.variable: str = self.full_environ_name(name)
 
-    def setup(self, name: str) -> Any:
-        value = super().setup(name)
-        return self.to_python("") if value is REQUIRED else value
+    def setup(self, name: str) -> object:
+        text = os.environ.get(self.variable, self.default) if self.environ else self.default
+        self.value = None if text is None else self.to_python(text)
+        return self.value
 
     def to_python(self, value: str) -> object:
         try:
             return self.parse(value.strip())
         except ValueError as error:
-            # What holds an @ may be a URL with a password.
+            # A text with an @ may be a URL with a password.
             hidden = value and (self.secret or "@" in value)
             shown = "(not shown)" if hidden else repr(value)
             stop(f"{self.variable} = {shown}: {error}")
 
 
-def stop(why: str) -> NoReturn:
-    """End the process with one line.
+# Code sees the value, whatever its type.
+variable: Any = Variable
 
-    Not ImproperlyConfigured, as Django goes on without settings when it meets that one.
-    """
+
+def variables(configuration: type[Configuration]) -> list[Variable]:
+    attributes = uppercase_attributes(configuration).values()
+    return [attribute for attribute in attributes if isinstance(attribute, Variable)]
+
+
+def stop(why: str) -> NoReturn:
+    """Exit with one line. Django would ignore ImproperlyConfigured in some commands."""
     sys.exit(f"totoro: {why}")
 
 
-def variable(
-    default: object, to: Callable[[str], object], *, name: str | None = None, secret: bool = False
-) -> Any:
-    """A setting from the environment variable of the same name (or `name`), read through `to`."""
-    return Variable(default, to, name=name, secret=secret)
-
-
-def warn_of_misspelt_names() -> None:
-    values = uppercase_attributes(Base).values()  # of the one that is set up, only values are left
-    known = {value.variable for value in values if isinstance(value, Variable)} | OTHER_NAMES
+def warn_of_misspelt_variables() -> None:
+    # Of the configuration that is used, only the values are left.
+    known = {each.variable for each in variables(Base)} | OTHER_VARIABLES
     for name, meant in env.misspelt(os.environ, known).items():
         log.warning("environment_variable_unknown", variable=name, meant=meant)
 
 
 def database(url: str) -> dict[str, Any]:
-    """Django's description of a database. It is a safety net: no answer may hang on it."""
-    described: dict[str, Any] = {**dj_database_url.parse(url)}
-    if described["ENGINE"].endswith("sqlite3"):
+    """Return Django's settings for a database, with limits: no response may wait long for it."""
+    settings: dict[str, Any] = {**dj_database_url.parse(url)}
+    limits: dict[str, object] = {"connect_timeout": 1, "options": "-c statement_timeout=500"}
+    if settings["ENGINE"].endswith("sqlite3"):
         limits = {"timeout": 0.25, "init_command": "PRAGMA journal_mode=WAL"}
-    else:
-        limits = {"connect_timeout": 1, "options": "-c statement_timeout=500"}
-    described["OPTIONS"] = {**described.get("OPTIONS", {}), **limits}
-    return described
+    return {**settings, "OPTIONS": {**settings.get("OPTIONS", {}), **limits}}
 
 
-def redis_cache(url: str, *, patience: float) -> dict[str, Any]:
-    """`patience`: how long an answer may take (seconds)."""
-    return {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": url,
-        "KEY_PREFIX": "totoro",
-        "OPTIONS": {
-            # django-redis' own default is pickle.
-            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-            # One command of a hung Redis costs a request at most the sum of the two.
-            "CONNECTION_POOL_CLASS": "services.redis_connection.BoundedConnectionPool",
-            "SOCKET_CONNECT_TIMEOUT": 0.1,
-            "SOCKET_TIMEOUT": patience,
-            # No greetings beyond AUTH: each would cost a slow Redis a round trip more.
-            "CONNECTION_POOL_KWARGS": {
-                "max_connections": 320,
-                "protocol": 2,
-                "driver_info": None,
-            },
-        },
+def redis_cache(url: str, *, timeout_seconds: float) -> dict[str, Any]:
+    options = {
+        # The default is pickle.
+        "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+        "CONNECTION_POOL_CLASS": "services.redis_connection.BoundedConnectionPool",
+        # The sum of the two is the longest that one command of a hung Redis takes.
+        "SOCKET_CONNECT_TIMEOUT": 0.1,
+        "SOCKET_TIMEOUT": timeout_seconds,
+        # No commands on connecting but AUTH: each is one more round trip to a slow Redis.
+        "CONNECTION_POOL_KWARGS": {"max_connections": 320, "protocol": 2, "driver_info": None},
     }
+    backend = "django_redis.cache.RedisCache"
+    return {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "totoro", "OPTIONS": options}
 
 
 def redis_caches(url: str) -> dict[str, Any]:
     return {
-        "default": redis_cache(url, patience=0.2),
-        # In the way of requests, so less patient. The fragment, which means nothing to Redis, makes
-        # django-redis keep another pool of connections, with these time-outs.
-        "quotas": redis_cache(f"{url}#quotas", patience=0.1),
+        "default": redis_cache(url, timeout_seconds=0.2),
+        # Shorter, because requests wait for it. The fragment, which Redis ignores, makes django-redis
+        # use a separate connection pool, with these timeouts.
+        "quotas": redis_cache(f"{url}#quotas", timeout_seconds=0.1),
     }
+
+
+def shows_toolbar(request: HttpRequest) -> bool:
+    """Show the debug toolbar on pages in the developer's browser, never in the API."""
+    wants_page = "text/html" in request.headers.get("Accept", "")
+    is_toolbars_own = request.path.startswith("/__debug__/")
+    is_local = request.META.get("REMOTE_ADDR") in Dev.INTERNAL_IPS
+    return is_local and (wants_page or is_toolbars_own)
 
 
 class Base(Configuration):  # type: ignore[misc]  # django-configurations has no types
@@ -138,30 +144,28 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     # Errors look the same everywhere: Django's HTML debug pages stay off in Dev too.
     DEBUG = False
-    SECRET_KEY = variable(REQUIRED, env.secret_key, name="DJANGO_SECRET_KEY", secret=True)
-    ALLOWED_HOSTS = variable(["127.0.0.1", "localhost", "[::1]"], env.hosts)
+    SECRET_KEY = variable("", env.secret_key, name="DJANGO_SECRET_KEY", secret=True)
+    ALLOWED_HOSTS = variable("127.0.0.1,localhost,[::1]", env.hosts)
 
     GHIBLI_API_BASE_URL = variable("https://ghibliapi.vercel.app/", env.upstream_url)
-    CACHE_TTL = variable(60, env.integer(1, 86_400))
-    # None: 10, or less of a short CACHE_TTL.
+    CACHE_TTL = variable("60", env.integer(1, 86_400))
+    # Default: 10, or a sixth of a short CACHE_TTL.
     REFRESH_AHEAD = variable(None, env.integer(0, 86_400))
-    STALE_IF_ERROR = variable(86_400, env.integer(0, 3_153_600_000))
-    SNAPSHOT_HISTORY = variable(100, env.integer(1, 1_000_000))
-    # Requests and seconds, or None.
-    THROTTLE_RATE = variable((600, 60), env.rate)
-    TRUSTED_PROXIES = variable(0, env.integer(0, 10))
+    STALE_IF_ERROR = variable("86400", env.integer(0, 3_153_600_000))
+    SNAPSHOT_HISTORY = variable("100", env.integer(1, 1_000_000))
+    THROTTLE_RATE = variable("600/min", env.rate)
+    TRUSTED_PROXIES = variable("0", env.integer(0, 10))
     REDIS_URL = variable("", env.redis_url, secret=True)
     DATABASE_URL = variable("", env.database_url, secret=True)
-    ORIGINS = variable(["*"], env.origins, name="CORS_ALLOWED_ORIGINS")
+    ORIGINS = variable("*", env.origins, name="CORS_ALLOWED_ORIGINS")
     SENTRY_DSN = variable("", env.sentry_dsn, secret=True)
     SENTRY_ENVIRONMENT = variable("production", str)
     LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    ACCESS_LOG = variable(False, env.boolean)
-    WEB_CONCURRENCY = variable(1, env.integer(1, 64))
-    PORT = variable(8000, env.integer(1, 65_535))
-    # Per process, so as many requests it works on at once. A thread is made when it is needed, and
-    # needed for long only by requests that wait for a refresh: after an idle minute, of 1,000 clients
-    # who come to eight processes at once. At most half of them may wait, so the others are still served.
+    ACCESS_LOG = variable("off", env.boolean)
+    WEB_CONCURRENCY = variable("1", env.integer(1, 64))
+    PORT = variable("8000", env.integer(1, 65_535))
+    # Per process, created when needed: the number of requests that it handles at once. Enough for 1,000
+    # clients who wait for a refresh in eight processes; at most half of the threads may wait.
     REQUEST_THREADS = 256
 
     INSTALLED_APPS = [
@@ -201,15 +205,13 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     TIME_ZONE = "UTC"
     USE_I18N = False
 
-    # Absolute: to a relative one Django adds the prefix of the first request, for all that follow.
+    # Absolute: Django would prepend the prefix of the first request to a relative one, for good.
     STATIC_URL = "/static/"
     STATIC_ROOT = BASE_DIR / "staticfiles"
-    STORAGES = {
-        "staticfiles": {"BACKEND": "totoro.static_files.HashedStaticFilesStorage"},
-    }
+    STORAGES = {"staticfiles": {"BACKEND": "totoro.static_files.HashedStaticFilesStorage"}}
 
     REST_FRAMEWORK = {
-        # Public, read-only data: nobody logs in, so no auth apps, no sessions, no cookies.
+        # The data is public and read-only: no login, no sessions, no cookies.
         "DEFAULT_AUTHENTICATION_CLASSES": [],
         "DEFAULT_PERMISSION_CLASSES": [],
         "UNAUTHENTICATED_USER": None,
@@ -218,7 +220,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.http.negotiation.WeighedNegotiation",
         "DEFAULT_METADATA_CLASS": "movies.http.metadata.AllowedMethods",
         "EXCEPTION_HANDLER": "totoro.exception_handler.handle_drf_exception",
-        # An unknown parameter is ignored, `format` included; the documentation turns it on again.
+        # `format` is ignored like any unknown parameter; the documentation turns it on again.
         "URL_FORMAT_OVERRIDE": None,
     }
     SWAGGER_USE_COMPAT_RENDERERS = False
@@ -226,7 +228,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "DEFAULT_INFO": "totoro.views.documentation.INFO",
         "USE_SESSION_AUTH": False,
         "SECURITY_DEFINITIONS": None,
-        # None, not "": else Swagger UI sends the document's address to a validator on the internet.
+        # None, not "", with which Swagger UI sends the document's URL to a validator on the internet.
         "VALIDATOR_URL": None,
         "SUPPORTED_SUBMIT_METHODS": ["get"],
         "DEFAULT_MODEL_RENDERING": "example",
@@ -248,13 +250,13 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     SECURE_REFERRER_POLICY = "no-referrer"
     X_FRAME_OPTIONS = "DENY"
     SILENCED_SYSTEM_CHECKS = [
-        # TLS ends in front of Totoro. An API that redirects http to https hides that a client's
-        # first request, with all its headers, went out unencrypted (OWASP ASVS 4.1.2).
+        # TLS ends in front of Totoro. Redirecting http to https would hide from clients that their
+        # first request was not encrypted (OWASP ASVS 4.1.2).
         "security.W004",
         "security.W008",
-        # No forms, no cookies, nothing that changes state: nothing to forge.
+        # No forms and no cookies: no request to forge.
         "security.W003",
-        # frame-ancestors 'none' in the Content-Security-Policy says the same.
+        # frame-ancestors 'none' in the Content-Security-Policy does the same.
         "security.W002",
     ]
 
@@ -294,47 +296,46 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         super().post_setup()
         configure_logging(cls.LOG_LEVEL, pretty=cls.LOGS_PRETTY)
         start_sentry(cls.SENTRY_DSN, environment=cls.SENTRY_ENVIRONMENT, release=VERSION)
-        if parent_process() is None:  # the server says it for its workers
-            warn_of_misspelt_names()
+        if parent_process() is None:  # not once more in each worker
+            warn_of_misspelt_variables()
 
 
 class Production(Base):
-    """The default: safe, and starts only with a secret key of its own."""
+    """The default. It starts only with a secret key."""
 
 
 class Dev(Base):
-    """`make run`: pretty logs, django-extensions, and the debug toolbar on HTML pages."""
+    """`make run`: coloured logs, django-extensions, and the debug toolbar on HTML pages."""
 
     SECRET_KEY = variable(
         get_random_secret_key(), env.secret_key, name="DJANGO_SECRET_KEY", secret=True
     )
-    # The bundled catalogue is as old as its file; a developer without the Ghibli API wants it still.
-    STALE_IF_ERROR = variable(3_153_600_000, env.integer(0, 3_153_600_000))
+    # The bundled catalogue, which is years old, is served when the Ghibli API is out of reach.
+    STALE_IF_ERROR = variable("3153600000", env.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True
-    # The toolbar's own files too, which `make static` leaves out.
+    # For the toolbar's files, which `make static` does not collect.
     WHITENOISE_USE_FINDERS = True
 
     INSTALLED_APPS = [*Base.INSTALLED_APPS, "django_extensions", "debug_toolbar"]
-    # First of all, so that a request that it does not show passes it by untouched.
+    # First, so that it does not affect requests without a toolbar.
     MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *Base.MIDDLEWARE]
     INTERNAL_IPS = ["127.0.0.1", "::1"]
-    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "totoro.observability.toolbar.is_shown"}
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": shows_toolbar}
 
 
 class Test(Base):
-    """What pytest runs: nothing in it reaches beyond the machine, nor listens to the shell."""
+    """For pytest: it reads no environment variables and reaches no other machine."""
 
     SECRET_KEY = get_random_secret_key()
-    # A closed port: a test that forgets to start its own upstream fails at once.
+    # A closed port, so that a test without a fake Ghibli API fails at once.
     GHIBLI_API_BASE_URL = "http://127.0.0.1:9/"
     ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
-    # Tests ask more often than anybody may.
     THROTTLE_RATE = None
 
     @property
     def DATABASES(self) -> dict[str, Any]:
-        """Both engines at once; where PostgreSQL listens is known when the tests start it."""
+        """Both engines; tests/conftest.py sets the port of PostgreSQL."""
         return {
             "default": database("sqlite://:memory:"),
             "postgres": database("postgresql://postgres@127.0.0.1:9/totoro"),
@@ -343,18 +344,15 @@ class Test(Base):
     @classmethod
     def pre_setup(cls) -> None:
         super().pre_setup()
-        for value in uppercase_attributes(cls).values():
-            if isinstance(value, Variable):
-                value.environ = False
+        for each in variables(cls):
+            each.environ = False
 
 
 CONFIGURATIONS = ("Dev", "Test", "Production")
-if os.environ["DJANGO_CONFIGURATION"] not in CONFIGURATIONS:
-    chosen = os.environ["DJANGO_CONFIGURATION"]
+chosen = os.environ["DJANGO_CONFIGURATION"]
+if chosen not in CONFIGURATIONS:
     stop(f"DJANGO_CONFIGURATION = {chosen!r}: must be one of {', '.join(CONFIGURATIONS)}")
-if os.environ["DJANGO_CONFIGURATION"] == "Dev" and not (
-    find_spec("django_extensions") and find_spec("debug_toolbar")
-):
+if chosen == "Dev" and not (find_spec("django_extensions") and find_spec("debug_toolbar")):
     stop(
         "DJANGO_CONFIGURATION = 'Dev': needs the development packages, which are not installed here;"
         " use Production"

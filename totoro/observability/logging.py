@@ -11,16 +11,9 @@ from typing import Any
 
 import structlog
 
-
-def add_process_id(
-    _: Any, __: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    return {**event, "pid": os.getpid()}
-
-
 SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
-    add_process_id,
+    lambda _, __, event: {**event, "pid": os.getpid()},
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -3,7 +3,6 @@
 from urllib.parse import urlsplit
 
 import sentry_sdk
-from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.integrations.logging import ignore_logger
 from sentry_sdk.types import Event, Hint
 
@@ -20,7 +19,6 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         include_local_variables=False,
         # None: by default Sentry adds headers to every outgoing request, also to the Ghibli API.
         trace_propagation_targets=[],
-        integrations=[DjangoIntegration()],
         before_send=without_personal_data,
     )
     ignore_logger("django.security.DisallowedHost")
