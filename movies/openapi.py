@@ -1,20 +1,12 @@
-"""What the OpenAPI document says of the movies: parameters, headers, statuses and real examples."""
+"""The texts, parameters, headers and examples of the movies in the OpenAPI document."""
 
-from functools import cache
 from typing import Any
 
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 from rest_framework import serializers
 
-from movies.query.params import (
-    MAX_NAMES,
-    DetailQuerySerializer,
-    ListQuerySerializer,
-    Names,
-    Whole,
-    Words,
-)
+from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer
 from movies.serializers import (
     MovieDetailSerializer,
     MovieListSerializer,
@@ -24,127 +16,129 @@ from movies.serializers import (
 from services.catalogue import bundled, merge
 
 JSON, PROBLEM = "application/json", "application/problem+json"
-PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
-# What Django takes for a text.
-ANY_BUT_NUL = r"^[^\x00]*$"
-TIMESTAMP = "2026-11-23T20:40:12.341359+00:00"
+EXAMPLE_ID = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
+EXAMPLE_TIMESTAMP = "2026-11-23T20:40:12.341359+00:00"
 
 
-def parameters(serializer: type[serializers.Serializer[Any]]) -> list[openapi.Parameter]:
-    """The query parameters that a serializer checks, with the same limits."""
+HEADERS = {
+    "X-Request-ID": "The request's own `X-Request-ID` if it is valid, else a new one.",
+    "Cache-Control": "`max-age` is the number of seconds for which the response stays fresh. A stale"
+    " response has `no-cache`.",
+    "Cache-Status": "Whether the response comes from the cache (RFC 9211). `detail` says why it is"
+    " stale.",
+    "Age": "The age of a stale response in seconds.",
+    "ETag": "A strong validator for `If-None-Match`. It depends on the encoding.",
+    "Last-Modified": "The `timestamp` of the response, in whole seconds.",
+    "Vary": "`Accept, Accept-Encoding`.",
+    "RateLimit-Policy": "The number of requests that a client can make per window.",
+    "RateLimit": "The number of requests left, and the seconds until the window resets.",
+    "Retry-After": "The number of seconds to wait before the next request.",
+    "Link": "URLs of the first, previous, next and last page (RFC 8288). Only on a page.",
+}
+INTEGER_HEADERS = ("Age", "Retry-After")
+RATE_LIMIT_HEADERS = ("RateLimit-Policy", "RateLimit")
+# All of a response that is not an error.
+MOVIE_HEADERS = (
+    *("Cache-Control", "Cache-Status", "Age", "ETag", "Last-Modified", "Vary"),
+    *RATE_LIMIT_HEADERS,
+)
+
+
+def query_parameters(serializer: type[serializers.Serializer[Any]]) -> list[openapi.Parameter]:
     fields: dict[str, Any] = serializer().get_fields()
     return [
         openapi.Parameter(
             name,
             openapi.IN_QUERY,
-            # Not as x-example: Swagger UI would ask with all of them at once.
+            # Not as x-example: Swagger UI would send all examples at once.
             description=f"{field.help_text} For example `{field.example}`.",
             required=False,
-            **kind(field),
+            **field.schema,
         )
         for name, field in fields.items()
     ]
 
 
-def kind(field: Whole | Words | Names) -> dict[str, Any]:
-    match field:
-        case Whole():
-            return {"type": "integer", "minimum": field.least, "maximum": field.most}
-        case Names():
-            names = openapi.Items(type="string", enum=list(field.allowed))
-            least = {"allowEmptyValue": True} if field.allow_blank else {"min_items": 1}
-            listed = {"type": "array", "items": names, "collection_format": "csv"}
-            return {**listed, "max_items": MAX_NAMES, **least}
-        case Words():
-            return {"type": "string", "max_length": field.max_length, "pattern": ANY_BUT_NUL}
+def response(
+    description: str,
+    *headers: str,
+    schema: type[serializers.Serializer[Any]] | None = None,
+    api_data: Any = None,
+) -> openapi.Response:
+    """Describe a response with these headers; `api_data` makes an example."""
+    example = {"api_data": api_data, "timestamp": EXAMPLE_TIMESTAMP}
+    return openapi.Response(
+        description,
+        schema,
+        examples={JSON: example} if api_data else None,
+        headers={
+            name: {
+                "type": "integer" if name in INTEGER_HEADERS else "string",
+                "description": HEADERS[name],
+            }
+            for name in ("X-Request-ID", *headers)
+        },
+    )
 
 
-def header(description: str, kind: str = "string") -> dict[str, str]:
-    return {"type": kind, "description": description}
-
-
-ALWAYS = {"X-Request-ID": header("The request's own, if it is a fit one, else a new one.")}
-AGE = {
-    "Cache-Control": header(
-        "For how many seconds the answer stays fresh; no-cache if it is stale."
-    ),
-    "Cache-Status": header("How the answer was come by (RFC 9211), and why it is stale if it is."),
-    "Age": header("Of a stale answer, in seconds.", "integer"),
-    "ETag": header("Strong, of these bytes; for If-None-Match."),
-    "Last-Modified": header("The envelope's timestamp, to the second."),
-    "Vary": header("Accept, Accept-Encoding."),
-}
-QUOTA = {
-    "RateLimit-Policy": header("How often one client may ask."),
-    "RateLimit": header("How often it may still ask, and in how many seconds that starts anew."),
-}
-RETRY = {"Retry-After": header("Seconds.", "integer")}
-LINK = {"Link": header("Of a page: its neighbours (RFC 8288), first, prev, next and last.")}
-
-
-def problem(description: str, **headers: Any) -> openapi.Response:
+def problem(description: str, *headers: str) -> openapi.Response:
     """Describe an error.
 
-    Its media type is part of the text: `produces` of OpenAPI 2 is what a client may ask for with
-    Accept, the same for all statuses, and nobody can ask for an error.
+    Its media type is part of the text, because `produces` of OpenAPI 2 holds for all statuses.
     """
-    return openapi.Response(
-        f"{description} As `{PROBLEM}`.", ProblemSerializer, headers={**ALWAYS, **headers}
-    )
+    return response(f"{description} Returned as `{PROBLEM}`.", *headers, schema=ProblemSerializer)
 
 
-def answer(
-    description: str, schema: type[serializers.Serializer[Any]], example: Any, **headers: Any
-) -> openapi.Response:
-    return openapi.Response(
-        description, schema, examples={JSON: example}, headers={**ALWAYS, **AGE, **QUOTA, **headers}
-    )
+def load_example_movie() -> dict[str, Any]:
+    catalogue = bundled.load()
+    movies = merge.build(catalogue.films, catalogue.people).movies
+    return dict(MovieSerializer(next(each for each in movies if each.id == EXAMPLE_ID)).data)
 
 
-@cache
-def example_movie() -> dict[str, Any]:
-    facts = bundled.load()
-    movies = merge.build(facts.films, facts.people).movies
-    movie = next(movie for movie in movies if movie.id == PORCO_ROSSO)
-    return dict(MovieSerializer(movie).data)
-
-
-COMMON = {
-    304: openapi.Response(
-        "The client has this answer already: If-None-Match or If-Modified-Since says so.",
-        headers={**ALWAYS, **AGE, **QUOTA},
+EXAMPLE_MOVIE = load_example_movie()
+COMMON_RESPONSES = {
+    304: response(
+        "Not modified: the client's copy is current.",
+        *MOVIE_HEADERS,
     ),
-    400: problem("A parameter is not what it may be: `detail` names it and says what is allowed."),
-    406: problem("The header Accept rules out all that is on offer."),
-    412: problem("If-Match or If-Unmodified-Since asks for another answer."),
-    414: problem("The address is too long."),
-    429: problem("Too many requests of this client.", **QUOTA, **RETRY),
-    500: problem("A bug of Totoro's."),
+    400: problem("A query parameter is invalid. `detail` names it and says what is allowed."),
+    406: problem("No media type that `Accept` allows is available."),
+    412: problem("The precondition in `If-Match` or `If-Unmodified-Since` failed."),
+    414: problem("The URL is too long."),
+    429: problem("The client made too many requests.", *RATE_LIMIT_HEADERS, "Retry-After"),
+    500: problem("An unexpected error in Totoro."),
     503: problem(
-        "The Ghibli API cannot be used, and no earlier answer is kept: `type` says what is wrong.",
-        **RETRY,
+        "The Ghibli API is unavailable and there is no earlier data. `type` says why.",
+        "Retry-After",
     ),
 }
 
 document_list = swagger_auto_schema(
     operation_id="listMovies",
-    operation_summary="All movies with their people",
+    operation_summary="List movies",
+    operation_description=(
+        "Returns all Studio Ghibli movies, each with the people who appear in it, in the order of"
+        " the Ghibli API.\n\nUse `limit` and `offset` to get a page of the list. A page has a third"
+        " key, `pagination`, and a `Link` header."
+    ),
     tags=["movies"],
     produces=[JSON],
-    manual_parameters=parameters(ListQuerySerializer),
+    manual_parameters=query_parameters(ListQuerySerializer),
     responses={
-        200: answer(
-            "The envelope of all movies, or of a page.",
-            MovieListSerializer,
-            {"api_data": [example_movie()], "timestamp": TIMESTAMP},
-            **LINK,
+        200: response(
+            "All movies that match, or a page of them.",
+            *MOVIE_HEADERS,
+            "Link",
+            schema=MovieListSerializer,
+            api_data=[EXAMPLE_MOVIE],
         ),
-        **COMMON,
+        **COMMON_RESPONSES,
     },
 )
 document_detail = swagger_auto_schema(
     operation_id="getMovie",
-    operation_summary="One movie with its people",
+    operation_summary="Get a movie",
+    operation_description="Returns the movie with this ID, exactly as in the list.",
     tags=["movies"],
     produces=[JSON],
     manual_parameters=[
@@ -152,19 +146,20 @@ document_detail = swagger_auto_schema(
             "movie_id",
             openapi.IN_PATH,
             type=openapi.TYPE_STRING,
-            description="A movie's `id`, in upper or lower case.",
+            description="The `id` of the movie, in upper or lower case.",
             required=True,
-            **{"x-example": PORCO_ROSSO},
+            **{"x-example": EXAMPLE_ID},
         ),
-        *parameters(DetailQuerySerializer),
+        *query_parameters(DetailQuerySerializer),
     ],
     responses={
-        200: answer(
-            "The envelope of one movie.",
-            MovieDetailSerializer,
-            {"api_data": example_movie(), "timestamp": TIMESTAMP},
+        200: response(
+            "The movie.",
+            *MOVIE_HEADERS,
+            schema=MovieDetailSerializer,
+            api_data=EXAMPLE_MOVIE,
         ),
-        **COMMON,
-        404: problem("No movie has this id."),
+        **COMMON_RESPONSES,
+        404: problem("No movie has this ID."),
     },
 )

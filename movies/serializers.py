@@ -1,128 +1,117 @@
-"""The shape of what clients see: for rendering, and for the OpenAPI document."""
+"""The shape of responses, for rendering and for the OpenAPI document."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 from rest_framework import serializers
 
-
-class TimestampField(serializers.DateTimeField):
-    """ISO 8601 in UTC with microseconds and `+00:00`, where DRF's own field writes `Z`."""
-
-    def to_representation(self, value: datetime) -> str:
-        return value.isoformat(timespec="microseconds")
+from services.catalogue.entities import Movie, Person
 
 
-class Text(serializers.CharField):
-    """A string that is empty where the Ghibli API says nothing, and not there if `fields` leaves it
-    out."""
+class EntitySerializer(serializers.Serializer[Any]):
+    """Serialize all fields of `entity` in its order. A field that is not declared is a text."""
+
+    entity: ClassVar[type[msgspec.Struct]]
+
+    def get_fields(self) -> dict[str, Any]:
+        declared = super().get_fields()
+        return {name: declared.get(name, TextField()) for name in self.entity.__struct_fields__}
+
+
+class TextField(serializers.CharField):
+    """A text: empty where the Ghibli API has none, absent where `fields` leaves it out."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_blank=True, required=False, **options)
 
 
-class PersonSerializer(serializers.Serializer[Any]):
-    id = Text()
-    name = Text()
-    gender = Text()
-    age = Text(help_text="As the Ghibli API gives it, so not always a number.")
-    eye_color = Text()
-    hair_color = Text()
+class PersonSerializer(EntitySerializer):
+    entity = Person
+
+    age = TextField(help_text="Free text, not always a number.")
     films = serializers.ListField(
         child=serializers.CharField(),
         required=False,
-        help_text="Links of the Ghibli API to the person's films.",
+        help_text="URLs of the person's films in the Ghibli API.",
     )
-    species = Text(help_text="A link of the Ghibli API.")
-    url = Text(help_text="A link of the Ghibli API; not unique.")
-
-    class Meta:
-        ref_name = "Person"
+    species = TextField(help_text="URL of the species in the Ghibli API.")
+    url = TextField(help_text="URL in the Ghibli API. Not unique: `id` identifies a person.")
 
 
-class MovieSerializer(serializers.Serializer[Any]):
-    id = Text()
-    title = Text()
-    original_title = Text()
-    original_title_romanised = Text()
-    description = Text()
-    director = Text()
-    producer = Text()
-    release_date = Text(help_text="The year, as a string.")
-    running_time = Text(help_text="Minutes, as a string.")
-    rt_score = Text(help_text="Rotten Tomatoes' score, 0 to 100, as a string.")
-    image = Text()
-    movie_banner = Text()
-    url = Text(help_text="A link of the Ghibli API.")
+class MovieSerializer(EntitySerializer):
+    entity = Movie
+
+    release_date = TextField(help_text="The year of release, as a string.")
+    running_time = TextField(help_text="The running time in minutes, as a string.")
+    rt_score = TextField(help_text="The Rotten Tomatoes score from 0 to 100, as a string.")
+    url = TextField(help_text="URL of the film in the Ghibli API.")
     people = PersonSerializer(
-        many=True, required=False, help_text="Who appears in the movie; often nobody."
+        many=True, required=False, help_text="The people who appear in the movie. Can be empty."
     )
 
-    class Meta:
-        ref_name = "Movie"
 
+def select_fields(movie: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    """Return a serialized movie with only these fields, or all of them if there are none.
 
-def sparse(movie: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    """Return a serialized movie with only these fields; `people.name` is each person's name."""
+    `people.name` selects the name of each person.
+    """
     if not fields:
         return movie
-    people = {field.removeprefix("people.") for field in fields if field.startswith("people.")}
-    chosen = {name: value for name, value in movie.items() if name in fields}
-    if people and "people" not in fields:
-        chosen["people"] = [
-            {name: value for name, value in person.items() if name in people}
+    selected = {name: value for name, value in movie.items() if name in fields}
+    of_people = {name.removeprefix("people.") for name in fields if name.startswith("people.")}
+    if of_people and "people" not in fields:
+        selected["people"] = [
+            {name: value for name, value in person.items() if name in of_people}
             for person in movie["people"]
         ]
-    return chosen
+    return selected
 
 
-TIMESTAMP_HELP = "The UTC instant just before the Ghibli API was asked for this data."
+class TimestampField(serializers.DateTimeField):
+    """UTC as ISO 8601 with microseconds and `+00:00`, where DRF writes `Z`."""
+
+    def to_representation(self, value: datetime) -> str:
+        return value.isoformat(timespec="microseconds")
+
+
+TIMESTAMP_HELP = "The UTC time just before this data was requested from the Ghibli API."
 
 
 class PaginationSerializer(serializers.Serializer[Any]):
-    """Where a page is, and its neighbours' addresses."""
+    """The position of a page in the list."""
 
-    count = serializers.IntegerField(help_text="Movies on all pages.")
-    limit = serializers.IntegerField()
-    offset = serializers.IntegerField()
-    next = serializers.CharField(allow_null=True)
-    previous = serializers.CharField(allow_null=True)
-
-    class Meta:
-        ref_name = "Pagination"
+    count = serializers.IntegerField(help_text="The number of movies on all pages.")
+    limit = serializers.IntegerField(help_text="The maximum number of movies on this page.")
+    offset = serializers.IntegerField(help_text="The number of movies before this page.")
+    next = serializers.CharField(allow_null=True, help_text="URL of the next page, or null.")
+    previous = serializers.CharField(
+        allow_null=True, help_text="URL of the previous page, or null."
+    )
 
 
 class MovieListSerializer(serializers.Serializer[Any]):
-    """The envelope of all movies, or of a page of them."""
+    """All movies, or a page of them."""
 
     api_data = MovieSerializer(many=True)
     timestamp = TimestampField(help_text=TIMESTAMP_HELP)
-    pagination = PaginationSerializer(required=False)
-
-    class Meta:
-        ref_name = "MovieList"
+    pagination = PaginationSerializer(required=False, help_text="Only on a page.")
 
 
 class MovieDetailSerializer(serializers.Serializer[Any]):
-    """The envelope of one movie."""
+    """A movie."""
 
     api_data = MovieSerializer()
     timestamp = TimestampField(help_text=TIMESTAMP_HELP)
 
-    class Meta:
-        ref_name = "MovieDetail"
-
 
 class ProblemSerializer(serializers.Serializer[Any]):
-    """An error, as RFC 9457 has it."""
+    """An error (RFC 9457)."""
 
-    type = serializers.CharField(help_text="Names the kind of problem.")
+    type = serializers.CharField(help_text="URL of the problem type, which explains it.")
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()
-    instance = serializers.CharField(help_text="The path that was asked for.")
-    message = serializers.CharField(help_text="The same as detail.")
-    request_id = serializers.CharField(help_text="The same as X-Request-ID.")
-
-    class Meta:
-        ref_name = "Problem"
+    instance = serializers.CharField(help_text="The path of the request.")
+    message = serializers.CharField(help_text="The same as `detail`.")
+    request_id = serializers.CharField(help_text="The same as the header `X-Request-ID`.")

@@ -1,8 +1,7 @@
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from django.http import HttpResponse
-from django.template.loader import render_to_string
 from django.urls import get_script_prefix
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -11,12 +10,19 @@ from rest_framework.views import APIView
 from movies import web_page
 from movies.http.conditional import respond
 from movies.http.renderers import PageRenderer, PlainJSONRenderer
-from movies.http.representations import Shelf, Shelves
+from movies.http.representations import Shelves
 from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
-from movies.query import pagination
-from movies.query.params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
-from movies.serializers import TimestampField, sparse
+from movies.query.pagination import paginate
+from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer, Query, parse_query
+from movies.serializers import (
+    MovieSerializer,
+    PaginationSerializer,
+    TimestampField,
+    select_fields,
+)
+from services.catalogue.entities import Movie
+from services.catalogue.snapshot import Snapshot
 from services.freshness import Answer, Source
 from services.movies import movie_service
 
@@ -24,34 +30,25 @@ shelves = Shelves()
 
 
 class MovieView(APIView):
-    """What the list and one movie have in common."""
-
     http_method_names = ["get", "head", "options"]
     throttle_classes = [ClientThrottle]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.check_throttles(request)  # first, so that what is not acceptable (406) counts too
+        # Before DRF's own order: a request that is not acceptable (406) counts as well.
+        self.check_throttles(request)
         super().initial(request, *args, **kwargs)
 
     def respond(
         self,
         request: Request,
-        answer: Answer,
-        question: Hashable,
-        represent: Callable[[Shelf], Any],
-        extra: Callable[[], dict[str, Any]] = dict,
+        result: Answer,
+        key: Hashable,
+        render: Callable[[], bytes],
+        content_type: str = "application/json",
     ) -> HttpResponse:
-        """The envelope of what `represent` makes of the answer's shelf, made once a question."""
-        shelf = shelves.of(answer.snapshot)
-
-        def make() -> bytes:
-            timestamp = TimestampField().to_representation(answer.snapshot.timestamp)
-            envelope = {"api_data": represent(shelf), "timestamp": timestamp, **extra()}
-            rendered: bytes = JSONRenderer().render(envelope)
-            return rendered
-
-        rendition = shelf.get(question, make)
-        return respond(request._request, answer, rendition, "application/json")
+        """Return the representation with this key, which is rendered once per snapshot."""
+        representation = shelves.of(result.snapshot).get(key, render)
+        return respond(request._request, result, representation, content_type)
 
 
 class MovieListView(MovieView):
@@ -59,54 +56,40 @@ class MovieListView(MovieView):
 
     @document_list
     def get(self, request: Request) -> HttpResponse:
-        """Every Studio Ghibli movie, each with the people who appear in it, in the Ghibli API's order.
-
-        Without parameters all of them; with `limit` or `offset` a page, which has `pagination` as a
-        third key and a `Link` header to its neighbours.
-        """
-        query = read_query(request.query_params, ListQuerySerializer)
-        answer = movie_service().list()
+        query = parse_query(request.query_params, ListQuerySerializer)
+        result = movie_service().list()
         if isinstance(request.accepted_renderer, PageRenderer):
-            return self._page_for_people(request, query, answer)
+            return self._respond_with_html(request, query, result)
         if query.is_paged:
-            return self._page(request, query, answer)
+            return self._respond_with_page(request, query, result)
 
-        def represent(shelf: Shelf) -> list[Any]:
-            movies = shelf.represented(query.select(answer.snapshot.movies))
-            return [sparse(movie, query.fields) for movie in movies]
+        def render() -> bytes:
+            movies = query.select(result.snapshot.movies)
+            return envelope(result.snapshot, serialize(movies, query.fields))
 
-        return self.respond(request, answer, query, represent)
+        return self.respond(request, result, query, render)
 
-    def _page(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
-        found = pagination.paginate(query.select(answer.snapshot.movies), query)
-        address = request.build_absolute_uri(request.path)
-        links = pagination.links(found, query, address)
+    def _respond_with_page(self, request: Request, query: Query, result: Answer) -> HttpResponse:
+        url = request.build_absolute_uri(request.path)
+        page = paginate(query.select(result.snapshot.movies), query, url)
 
-        def represent(shelf: Shelf) -> list[Any]:
-            movies = shelf.represented(found.movies)
-            return [sparse(movie, query.fields) for movie in movies]
+        def render() -> bytes:
+            movies, pagination = serialize(page.movies, query.fields), PaginationSerializer(page)
+            return envelope(result.snapshot, movies, pagination=pagination.data)
 
-        response = self.respond(
-            request,
-            answer,
-            (address, query),
-            represent,
-            lambda: {"pagination": pagination.summary(found, links)},
-        )
-        response["Link"] = pagination.link_header(links)
+        response = self.respond(request, result, (url, query), render)
+        response["Link"] = page.link_header
         return response
 
-    def _page_for_people(self, request: Request, query: Query, answer: Answer) -> HttpResponse:
-        is_stale = answer.source is Source.STALE
+    def _respond_with_html(self, request: Request, query: Query, result: Answer) -> HttpResponse:
+        is_stale = result.source is Source.STALE
+        # Links in the HTML contain the prefix under which this client sees Totoro.
+        key = (get_script_prefix(), query, is_stale)
 
-        def make() -> bytes:
-            shown = web_page.show(answer.snapshot, query, is_stale=is_stale)
-            return render_to_string("movies/list.html", shown).encode()
+        def render() -> bytes:
+            return web_page.render(result.snapshot, query, is_stale=is_stale)
 
-        # Its links hold the prefix under which this client sees Totoro.
-        key = (PageRenderer, get_script_prefix(), query, is_stale)
-        rendition = shelves.of(answer.snapshot).get(key, make)
-        response = respond(request._request, answer, rendition, "text/html; charset=utf-8")
+        response = self.respond(request, result, key, render, "text/html; charset=utf-8")
         response["Content-Security-Policy"] = web_page.POLICY
         return response
 
@@ -114,12 +97,23 @@ class MovieListView(MovieView):
 class MovieDetailView(MovieView):
     @document_detail
     def get(self, request: Request, movie_id: str) -> HttpResponse:
-        """The same object that the list holds."""
-        query = read_query(request.query_params, DetailQuerySerializer)
-        movie, answer = movie_service().get(movie_id)
-        return self.respond(
-            request,
-            answer,
-            (movie.id, query.fields),
-            lambda shelf: sparse(shelf.represented([movie])[0], query.fields),
-        )
+        query = parse_query(request.query_params, DetailQuerySerializer)
+        movie, result = movie_service().get(movie_id)
+
+        def render() -> bytes:
+            return envelope(result.snapshot, serialize([movie], query.fields)[0])
+
+        return self.respond(request, result, (movie.id, query.fields), render)
+
+
+def serialize(movies: Sequence[Movie], fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [select_fields(movie, fields) for movie in MovieSerializer(movies, many=True).data]
+
+
+def envelope(snapshot: Snapshot, api_data: Any, **others: Any) -> bytes:
+    """Return the JSON of a response."""
+    timestamp = TimestampField().to_representation(snapshot.timestamp)
+    rendered: bytes = JSONRenderer().render(
+        {"api_data": api_data, "timestamp": timestamp, **others}
+    )
+    return rendered

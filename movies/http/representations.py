@@ -3,13 +3,11 @@
 import gzip
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from movies.serializers import MovieSerializer
-from services.catalogue.entities import Movie
 from services.catalogue.snapshot import Snapshot
 
 # Below this, gzip saves less than its header and the client's time.
@@ -67,14 +65,6 @@ class Shelf:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._renditions: BoundedCache[Rendition] = BoundedCache()
-
-    @cached_property
-    def _represented(self) -> dict[int, dict[str, Any]]:
-        return {id(movie): MovieSerializer(movie).data for movie in self.snapshot.movies}
-
-    def represented(self, movies: Sequence[Movie]) -> list[dict[str, Any]]:
-        """Movies of this snapshot as the serializer shows them, serialized once."""
-        return [self._represented[id(movie)] for movie in movies]
 
     def get(self, question: Hashable, make: Callable[[], bytes]) -> Rendition:
         return self._renditions.get(question, lambda: Rendition(make()))

@@ -1,153 +1,142 @@
-"""The filters of the list. Pure.
+"""The filters of the list.
 
-Each filter is declared once, in FILTERS: its query parameter, its text in the OpenAPI document and
-its label on the movie page follow from there.
+A filter is declared once, in FILTERS. The query parameter, its validation, its text in the OpenAPI
+document and its label on the movie page follow from there.
 """
 
 import math
 import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from movies.query.parameter_types import IntegerParameter, TextParameter
 from services.catalogue.entities import Movie
 
-# Marks of Latin letters. Not all combining marks: が would become か, another sound.
+# Accents of Latin letters. Other combining marks stay: without them が would become か, another sound.
 ACCENTS = dict.fromkeys(range(0x300, 0x370))
 YEARS = (0, 9999)
 SCORES = (0, 100)
 
 
-@dataclass(frozen=True)
-class TextFilter:
-    """Matches a movie if one of its `texts` contains the value; case and accents do not count."""
+class TextFilter(TextParameter):
+    """Select movies with a text that contains the parameter's, ignoring case and accents."""
 
-    name: str
-    label: str
-    help_text: str
-    example: str
-    texts: Callable[[Movie], Iterable[str]]
+    def __init__(self, texts: Callable[[Movie], Iterable[str]], **options: Any) -> None:
+        super().__init__(**options)
+        self.texts = texts
 
-    def matches(self, movie: Movie, value: str) -> bool:
-        return any(fold(value) in fold(text) for text in self.texts(movie))
+    def matches(self, movie: Movie, text: str) -> bool:
+        return any(fold(text) in fold(each) for each in self.texts(movie))
 
 
-@dataclass(frozen=True)
-class NumberFilter:
-    """Matches a movie if `compare(number, value)` holds; text that is not a number never matches."""
+class NumberFilter(IntegerParameter):
+    """Select movies by comparing a number with the parameter's. Non-numeric text never matches."""
 
-    name: str
-    label: str
-    help_text: str
-    example: int
-    number: Callable[[Movie], str]
-    compare: Callable[[float, float], bool]
-    range: tuple[int, int]
+    def __init__(
+        self,
+        text: Callable[[Movie], str],
+        compare: Callable[[float, float], bool],
+        limits: tuple[int, int],
+        **options: Any,
+    ) -> None:
+        super().__init__(*limits, **options)
+        self.text = text
+        self.compare = compare
 
-    def matches(self, movie: Movie, value: int) -> bool:
-        number = parse_number(self.number(movie))
-        return number is not None and self.compare(number, value)
+    def matches(self, movie: Movie, number: int) -> bool:
+        actual = parse_number(self.text(movie))
+        return actual is not None and self.compare(actual, number)
 
 
-# In the order in which the OpenAPI document and the movie page show them.
-FILTERS: tuple[TextFilter | NumberFilter, ...] = (
-    TextFilter(
-        name="title",
+# In the order of the OpenAPI document and the movie page.
+FILTERS: dict[str, TextFilter | NumberFilter] = {
+    "title": TextFilter(
+        lambda movie: (movie.title, movie.original_title, movie.original_title_romanised),
         label="Title",
-        help_text="Contained in the title or one of the original titles.",
+        help_text="Returns movies whose title or original title contains this text.",
         example="castle",
-        texts=lambda movie: (movie.title, movie.original_title, movie.original_title_romanised),
     ),
-    TextFilter(
-        name="director",
+    "director": TextFilter(
+        lambda movie: (movie.director,),
         label="Director",
-        help_text="Contained in the director's name.",
+        help_text="Returns movies whose director's name contains this text.",
         example="miyazaki",
-        texts=lambda movie: (movie.director,),
     ),
-    TextFilter(
-        name="producer",
+    "producer": TextFilter(
+        lambda movie: (movie.producer,),
         label="Producer",
-        help_text="Contained in the producers' names.",
+        help_text="Returns movies whose producers' names contain this text.",
         example="suzuki",
-        texts=lambda movie: (movie.producer,),
     ),
-    TextFilter(
-        name="person",
+    "person": TextFilter(
+        lambda movie: (person.name for person in movie.people),
         label="Person",
-        help_text="Contained in the name of one of the people.",
+        help_text="Returns movies with a person whose name contains this text.",
         example="totoro",
-        texts=lambda movie: (person.name for person in movie.people),
     ),
-    NumberFilter(
-        name="release_date",
+    "release_date": NumberFilter(
+        lambda movie: movie.release_date,
+        operator.eq,
+        YEARS,
         label="Year",
-        help_text="Released in this year.",
+        help_text="Returns movies released in this year.",
         example=1988,
-        number=lambda movie: movie.release_date,
-        compare=operator.eq,
-        range=YEARS,
     ),
-    NumberFilter(
-        name="release_date_min",
+    "release_date_min": NumberFilter(
+        lambda movie: movie.release_date,
+        operator.ge,
+        YEARS,
         label="From year",
-        help_text="Released in this year or later.",
+        help_text="Returns movies released in this year or later.",
         example=2001,
-        number=lambda movie: movie.release_date,
-        compare=operator.ge,
-        range=YEARS,
     ),
-    NumberFilter(
-        name="release_date_max",
+    "release_date_max": NumberFilter(
+        lambda movie: movie.release_date,
+        operator.le,
+        YEARS,
         label="To year",
-        help_text="Released in this year or earlier.",
+        help_text="Returns movies released in this year or earlier.",
         example=1999,
-        number=lambda movie: movie.release_date,
-        compare=operator.le,
-        range=YEARS,
     ),
-    NumberFilter(
-        name="rt_score_min",
+    "rt_score_min": NumberFilter(
+        lambda movie: movie.rt_score,
+        operator.ge,
+        SCORES,
         label="Score from",
-        help_text="With this score or a better one.",
+        help_text="Returns movies with this Rotten Tomatoes score or a higher one.",
         example=95,
-        number=lambda movie: movie.rt_score,
-        compare=operator.ge,
-        range=SCORES,
     ),
-)
-# `search` looks into all of these.
-TEXT_FILTERS = tuple(each for each in FILTERS if isinstance(each, TextFilter))
+}
+TEXT_FILTERS = [each for each in FILTERS.values() if isinstance(each, TextFilter)]
 
 
 def filter_movies(
-    movies: Iterable[Movie], values: Mapping[str, Any], search: str = ""
+    movies: Iterable[Movie], filters: Mapping[str, Any], search: str = ""
 ) -> list[Movie]:
-    """Return the movies that match every filter in `values` and contain every word of `search`.
+    """Return the movies that match all filters, given by name, and every word of `search`.
 
-    `values` are by the names of filters; a missing one filters nothing.
+    A word matches where any text filter finds it.
     """
-    active = [(each, values[each.name]) for each in FILTERS if each.name in values]
     words = fold(search).split()
     return [
         movie
         for movie in movies
-        if all(each.matches(movie, value) for each, value in active)
+        if all(FILTERS[name].matches(movie, wanted) for name, wanted in filters.items())
         and all(any(each.matches(movie, word) for each in TEXT_FILTERS) for word in words)
     ]
 
 
 @lru_cache(maxsize=4096)
 def fold(text: str) -> str:
-    """Return the text for comparison: without case, accents and differences of encoding."""
+    """Return the text without differences of case, accents and Unicode form, for comparison."""
     decomposed = unicodedata.normalize("NFKD", text).translate(ACCENTS)
     return unicodedata.normalize("NFKC", decomposed.casefold())
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that the text is, or None; infinity and NaN are no numbers here."""
+    """Return the text as a finite number, or None."""
     try:
         number = float(text)
     except ValueError:

@@ -1,69 +1,48 @@
-"""A page of movies: which movies are on it, its `pagination` and its links. Pure."""
+"""Pages of the list."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from movies.query.params import MAX_LIMIT, Query
+from movies.query.parameters import MAX_LIMIT, Query
 from services.catalogue.entities import Movie
 
 
-class Page(NamedTuple):
-    """The movies on a page, and how many there are on all pages."""
+@dataclass(frozen=True)
+class Page:
+    """The movies of a page, the number of movies on all pages, and the URLs of other pages."""
 
     movies: Sequence[Movie]
-    total: int
+    count: int
     limit: int
     offset: int
-
-
-class Links(NamedTuple):
-    """Addresses of pages, absolute; None where there is none."""
-
     first: str
     previous: str | None
     next: str | None
     last: str
 
+    @property
+    def link_header(self) -> str:
+        """The `Link` header of RFC 8288."""
+        urls = {"first": self.first, "prev": self.previous, "next": self.next, "last": self.last}
+        return ", ".join(f'<{url}>; rel="{name}"' for name, url in urls.items() if url)
 
-def paginate(movies: Sequence[Movie], query: Query) -> Page:
-    """Return the page of these movies that the query's `limit` and `offset` select."""
-    limit, offset = query.limit or MAX_LIMIT, query.offset or 0
-    return Page(movies[offset : offset + limit], len(movies), limit, offset)
 
+def paginate(movies: Sequence[Movie], query: Query, url: str) -> Page:
+    """Return the page that the query's `limit` and `offset` select; `url` is the list's own."""
+    count, limit, offset = len(movies), query.limit or MAX_LIMIT, query.offset or 0
 
-def links(page: Page, query: Query, address: str) -> Links:
-    """`address`: the list's own, without a query."""
+    def url_at(offset: int) -> str:
+        parameters = query._replace(limit=limit, offset=offset).parameters()
+        return f"{url}?{urlencode(parameters, safe=',')}"
 
-    def to(offset: int) -> str:
-        moved = query._replace(limit=page.limit, offset=offset)
-        return f"{address}?{urlencode(moved.parameters(), safe=',')}"
-
-    before, after = max(page.offset - page.limit, 0), page.offset + page.limit
-    return Links(
-        first=to(0),
-        previous=to(before) if page.offset > 0 else None,
-        next=to(after) if after < page.total else None,
-        last=to(max(page.total - 1, 0) // page.limit * page.limit),
+    return Page(
+        movies=movies[offset : offset + limit],
+        count=count,
+        limit=limit,
+        offset=offset,
+        first=url_at(0),
+        previous=url_at(max(offset - limit, 0)) if offset > 0 else None,
+        next=url_at(offset + limit) if offset + limit < count else None,
+        last=url_at(max(count - 1, 0) // limit * limit),
     )
-
-
-def summary(page: Page, links: Links) -> dict[str, Any]:
-    return {
-        "count": page.total,
-        "limit": page.limit,
-        "offset": page.offset,
-        "next": links.next,
-        "previous": links.previous,
-    }
-
-
-def link_header(links: Links) -> str:
-    """RFC 8288, with its registered names of relations."""
-    relations = {
-        "first": links.first,
-        "prev": links.previous,
-        "next": links.next,
-        "last": links.last,
-    }
-    return ", ".join(f'<{to}>; rel="{name}"' for name, to in relations.items() if to)

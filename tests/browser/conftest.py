@@ -1,4 +1,4 @@
-"""Debian's Chromium before the real server; whatever a test does, its page stays within the policy."""
+"""Chromium against the real server. No test may violate a page's Content-Security-Policy."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, s
 from movies.web_page import PICTURE_HOSTS
 from tests.support.servers import Totoro
 
-# The container is the sandbox; nothing is fetched but what a page asks for.
+# The container is the sandbox. The browser makes no requests of its own.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -20,7 +20,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-TELL_VIOLATIONS = """
+REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`), true);
 """
@@ -41,47 +41,47 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-class Watch:
-    """Lets a page reach its own server alone, and notes what it should not have done."""
+class PageMonitor:
+    """Blocks requests to other hosts and collects errors of the page."""
 
     def __init__(self, context: BrowserContext, own: str) -> None:
         self.own = own
-        self.wrong: list[str] = []
-        context.add_init_script(TELL_VIOLATIONS)
-        context.route("**/*", self._let_through)
-        context.on("console", lambda message: self._hear(message.type, message.text))
-        context.on("weberror", lambda error: self.wrong.append(str(error.error)))
+        self.errors: list[str] = []
+        context.add_init_script(REPORT_VIOLATIONS)
+        context.route("**/*", self._filter_request)
+        context.on("console", lambda message: self._check_console(message.type, message.text))
+        context.on("weberror", lambda error: self.errors.append(str(error.error)))
 
-    def _let_through(self, route: Route, request: Request) -> None:
+    def _filter_request(self, route: Route, request: Request) -> None:
         if request.url.startswith((f"{self.own}/", "data:", "blob:")):
             route.fallback()
             return
         if request.resource_type != "image" or urlsplit(request.url).hostname not in PICTURE_HOSTS:
-            self.wrong.append(f"asks for {request.url}")
+            self.errors.append(f"request to {request.url}")
         route.abort()
 
-    def _hear(self, kind: str, text: str) -> None:
-        # Pictures that do not come, and the problems that tests make.
+    def _check_console(self, kind: str, text: str) -> None:
+        # Missing pictures and the error responses that tests cause are no errors.
         if kind == "error" and not text.startswith("Failed to load resource"):
-            self.wrong.append(text)
+            self.errors.append(text)
 
 
 @contextmanager
-def watched(browser: Browser, own: str, **options: object) -> Iterator[Page]:
-    """A page of its own context; at its end, nothing may have been wrong."""
+def monitored_page(browser: Browser, own: str, **options: object) -> Iterator[Page]:
+    """Open a page in a context of its own, and assert at the end that it had no errors."""
     context = browser.new_context(**options)  # type: ignore[arg-type]
     context.set_default_timeout(10_000)
-    watch = Watch(context, own)
+    monitor = PageMonitor(context, own)
     try:
         yield context.new_page()
     finally:
         context.close()
-    assert watch.wrong == []
+    assert monitor.errors == []
 
 
 @pytest.fixture
 def visit(chromium: Browser, server: Totoro) -> Iterator[Visit]:
-    """Opens a path of the server, or of another, in a new page."""
+    """Return a function that opens a path of a server in a new page."""
     with ExitStack() as stack:
 
         def open_page(
@@ -93,7 +93,9 @@ def visit(chromium: Browser, server: Totoro) -> Iterator[Visit]:
         ) -> Page:
             width, height = size
             viewport = {"width": width, "height": height}
-            page = stack.enter_context(watched(chromium, at.url, viewport=viewport, **options))
+            page = stack.enter_context(
+                monitored_page(chromium, at.url, viewport=viewport, **options)
+            )
             page.goto(at.url + path)
             return page
 

@@ -1,4 +1,4 @@
-"""The people's view of /movies/, as one uses it."""
+"""The movie page in a browser."""
 
 import re
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 FACTS = bundled.load()
 TITLES = [film["title"] for film in FACTS.films]
 ALL = f"{len(TITLES)} movies"
-# Of what axe-core calls an impact.
-BAD = ("serious", "critical")
+# Impacts as axe-core names them.
+SEVERE = ("serious", "critical")
 
 
 def titles(page: Page) -> list[str]:
@@ -35,14 +35,14 @@ def search(page: Page, words: str) -> None:
     page.get_by_role("searchbox", name="Search").press_sequentially(words)
 
 
-def test_it_shows_all_movies_in_the_api_s_order(visit: Visit) -> None:
+def test_shows_all_movies_in_the_order_of_the_api(visit: Visit) -> None:
     page = visit("/movies/")
 
     count(page).to_have_text(ALL)
     assert titles(page) == TITLES
 
 
-def test_searching_narrows_the_list_as_one_types(visit: Visit) -> None:
+def test_typing_a_search_filters_the_list(visit: Visit) -> None:
     page = visit("/movies/")
 
     search(page, "kondo")
@@ -53,22 +53,20 @@ def test_searching_narrows_the_list_as_one_types(visit: Visit) -> None:
     expect(page.get_by_role("searchbox")).to_be_focused()
 
 
-def test_a_search_asks_the_api_when_one_pauses_and_for_ids_alone(
-    visit: Visit, server: Totoro
-) -> None:
+def test_a_search_sends_one_request_after_typing_for_ids_only(visit: Visit, server: Totoro) -> None:
     page = visit("/movies/")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
 
     search(page, "kondo")
 
     count(page).to_have_text(f"1 of {ALL}")
-    assert [url for url in asked if "/movies/?" in url] == [
+    assert [url for url in requested if "/movies/?" in url] == [
         f"{server.url}/movies/?search=kondo&fields=id"
     ]
 
 
-def test_ordering_sorts_the_list_and_says_so(visit: Visit) -> None:
+def test_selecting_an_order_sorts_the_list(visit: Visit) -> None:
     page = visit("/movies/")
 
     page.get_by_label("Order").select_option("Newest first")
@@ -78,12 +76,12 @@ def test_ordering_sorts_the_list_and_says_so(visit: Visit) -> None:
     assert page.url.endswith("?ordering=-release_date")
 
 
-def test_finding_nothing_is_said_and_can_be_undone(visit: Visit) -> None:
+def test_says_that_no_movies_match(visit: Visit) -> None:
     page = visit("/movies/")
 
     search(page, "no such film")
     count(page).to_have_text(f"0 of {ALL}")
-    expect(page.get_by_text("No movie is like that.")).to_be_visible()
+    expect(page.get_by_text("No movies match.")).to_be_visible()
 
     page.get_by_role("searchbox").fill("")
     count(page).to_have_text(ALL)
@@ -91,7 +89,7 @@ def test_finding_nothing_is_said_and_can_be_undone(visit: Visit) -> None:
     assert page.url.endswith("/movies/")
 
 
-def test_an_address_with_a_search_can_be_shared_and_widened(visit: Visit) -> None:
+def test_a_url_with_a_search_can_be_shared_and_the_search_cleared(visit: Visit) -> None:
     page = visit("/movies/?search=kondo&ordering=title")
     assert titles(page) == ["Whisper of the Heart"]
 
@@ -101,7 +99,7 @@ def test_an_address_with_a_search_can_be_shared_and_widened(visit: Visit) -> Non
     assert titles(page) == sorted(TITLES)
 
 
-def test_a_page_of_movies_gives_way_to_a_search(visit: Visit) -> None:
+def test_a_search_leaves_the_current_page(visit: Visit) -> None:
     page = visit("/movies/?limit=5&offset=5")
     count(page).to_have_text(f"6 to 10 of {ALL}")
 
@@ -111,7 +109,7 @@ def test_a_page_of_movies_gives_way_to_a_search(visit: Visit) -> None:
     expect(page.get_by_role("navigation", name="Pages")).to_have_count(0)
 
 
-def test_a_director_leads_to_the_director_s_movies(visit: Visit) -> None:
+def test_a_director_links_to_all_movies_of_the_director(visit: Visit) -> None:
     page = visit("/movies/")
 
     page.get_by_role("link", name="Isao Takahata").first.click()
@@ -124,7 +122,7 @@ def test_a_director_leads_to_the_director_s_movies(visit: Visit) -> None:
     assert page.url.endswith("?ordering=-release_date")
 
 
-def test_a_refused_search_leaves_the_list_and_says_why(visit: Visit) -> None:
+def test_an_error_response_keeps_the_list_and_shows_the_reason(visit: Visit) -> None:
     page = visit("/movies/")
     page.route(
         "**/movies/?*",
@@ -137,24 +135,24 @@ def test_a_refused_search_leaves_the_list_and_says_why(visit: Visit) -> None:
 
     search(page, "kondo")
 
-    count(page).to_have_text("The list is as it was. Too many requests.")
+    count(page).to_have_text("The list was not updated. Too many requests.")
     assert titles(page) == TITLES
 
 
-def test_a_server_that_is_away_leaves_the_list_and_is_told(visit: Visit) -> None:
+def test_an_unreachable_server_keeps_the_list_and_shows_it(visit: Visit) -> None:
     page = visit("/movies/")
     page.route("**/movies/?*", lambda route: route.abort())
 
     search(page, "kondo")
 
-    count(page).to_have_text("The list is as it was. Totoro cannot be reached.")
+    count(page).to_have_text("The list was not updated. Totoro is unreachable.")
     assert titles(page) == TITLES
 
 
-# Without a mouse
+# Keyboard
 
 
-def test_the_keyboard_reaches_all_of_it_and_sees_where_it_is(visit: Visit) -> None:
+def test_the_keyboard_reaches_everything_and_the_focus_is_visible(visit: Visit) -> None:
     page = visit("/movies/")
 
     reached = []
@@ -182,7 +180,7 @@ def test_the_keyboard_can_skip_to_the_movies(visit: Visit) -> None:
     expect(page.get_by_role("link", name="Hayao Miyazaki").first).to_be_focused()
 
 
-def test_the_keyboard_searches_and_opens_the_people(visit: Visit) -> None:
+def test_the_keyboard_searches_and_opens_the_list_of_people(visit: Visit) -> None:
     page = visit("/movies/")
 
     page.get_by_role("searchbox").focus()
@@ -199,10 +197,10 @@ def test_the_keyboard_searches_and_opens_the_people(visit: Visit) -> None:
         expect(page.locator(".people").get_by_text(name)).to_be_visible()
 
 
-# Without a script
+# Without JavaScript
 
 
-def test_without_javascript_it_is_a_list_of_all_movies_and_people(visit: Visit) -> None:
+def test_without_javascript_all_movies_and_people_are_shown(visit: Visit) -> None:
     page = visit("/movies/", java_script_enabled=False)
 
     assert titles(page) == TITLES
@@ -224,11 +222,11 @@ def test_without_javascript_the_form_searches(visit: Visit) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("miyazaki")
 
 
-# On all kinds of screens, for all kinds of eyes
+# Screens and accessibility
 
 
 @pytest.mark.parametrize("width", [320, 375, 768])
-def test_nothing_scrolls_sideways(visit: Visit, width: int) -> None:
+def test_the_page_never_scrolls_sideways(visit: Visit, width: int) -> None:
     page = visit("/movies/", size=(width, 700))
 
     page.locator("details").evaluate_all("all => all.forEach((each) => (each.open = true))")
@@ -236,7 +234,7 @@ def test_nothing_scrolls_sideways(visit: Visit, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_it_is_dark_where_one_likes_that(visit: Visit) -> None:
+def test_follows_the_preferred_colour_scheme(visit: Visit) -> None:
     colours = [
         visit("/movies/", color_scheme=scheme).evaluate(
             "getComputedStyle(document.body).background"
@@ -248,7 +246,7 @@ def test_it_is_dark_where_one_likes_that(visit: Visit) -> None:
     assert colours[1].startswith("rgb(24, 32, 28)")
 
 
-def test_nothing_moves_where_one_does_not_like_that(visit: Visit) -> None:
+def test_nothing_moves_with_reduced_motion(visit: Visit) -> None:
     page = visit("/movies/", reduced_motion="reduce")
 
     moving = "getComputedStyle(document.documentElement).scrollBehavior"
@@ -262,19 +260,19 @@ def test_nothing_moves_where_one_does_not_like_that(visit: Visit) -> None:
 @pytest.mark.parametrize(
     "path", ["/movies/", "/movies/?director=takahata&limit=2", "/movies/?title=x"]
 )
-def test_axe_finds_nothing_serious(
+def test_axe_finds_no_severe_violation(
     visit: Visit, path: str, scheme: str, size: tuple[int, int]
 ) -> None:
     page = visit(path, color_scheme=scheme, size=size)
     page.locator("details").evaluate_all("all => all.forEach((each) => (each.open = true))")
 
-    found = Axe().run(page)
+    result = Axe().run(page)
 
-    assert [v["id"] for v in found.response["violations"] if v["impact"] in BAD] == []
-    assert found.response["passes"]
+    assert [v["id"] for v in result.response["violations"] if v["impact"] in SEVERE] == []
+    assert result.response["passes"]
 
 
-def test_a_picture_that_does_not_come_leaves_no_trace(visit: Visit) -> None:
+def test_a_missing_picture_is_invisible(visit: Visit) -> None:
     page = visit("/movies/?search=ponyo", java_script_enabled=False)
     poster, picture = page.locator(".poster"), page.locator(".poster img")
     poster.scroll_into_view_if_needed()
@@ -287,7 +285,7 @@ def test_a_picture_that_does_not_come_leaves_no_trace(visit: Visit) -> None:
     assert poster.screenshot() == drawn
 
 
-def test_a_picture_that_comes_covers_its_placeholder(visit: Visit) -> None:
+def test_a_picture_covers_its_placeholder(visit: Visit) -> None:
     page = visit("/movies/?search=ponyo")
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="60" height="90"/>'
     page.route(
@@ -302,7 +300,7 @@ def test_a_picture_that_comes_covers_its_placeholder(visit: Visit) -> None:
     assert page.locator(".poster img").bounding_box() == page.locator(".poster").bounding_box()
 
 
-# On paper
+# Print
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -326,7 +324,7 @@ def test_all_movies_print_on_four_sheets_with_their_people(visit: Visit, scheme:
 
 
 @pytest.mark.parametrize("query", ["", "?director=miyazaki", "?limit=5&offset=5"])
-def test_what_is_for_the_screen_only_is_not_printed(visit: Visit, query: str) -> None:
+def test_controls_and_pictures_are_not_printed(visit: Visit, query: str) -> None:
     page = visit(f"/movies/{query}")
     page.emulate_media(media="print")
 
@@ -334,26 +332,26 @@ def test_what_is_for_the_screen_only_is_not_printed(visit: Visit, query: str) ->
     assert [each.evaluate("(e) => e.outerHTML") for each in shown.all() if each.is_visible()] == []
 
 
-# While the data changes
+# Changing data
 
 
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[tuple[Totoro, FakeGhibli]]:
-    """A server whose answers live for a second, and its upstream."""
+    """A server whose cache entries live for a second, and its upstream."""
     with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, REFRESH_AHEAD=0)
         yield server, upstream
         server.terminate()
 
 
-def test_newer_data_comes_with_the_next_search(
+def test_loads_newer_data_with_the_next_search(
     visit: Visit, quick: tuple[Totoro, FakeGhibli]
 ) -> None:
     server, upstream = quick
     page = visit("/movies/", at=server)
     page.locator("summary").first.click()
     upstream.data["films"][0]["title"] = "Zeppelins"
-    wait_until(lambda: "Zeppelins" in server.get("/movies/").text, what="the next answer")
+    wait_until(lambda: "Zeppelins" in server.get("/movies/").text, what="newer data")
 
     page.get_by_label("Order").select_option("Oldest first")
 
@@ -362,22 +360,22 @@ def test_newer_data_comes_with_the_next_search(
     expect(page.locator("details").first).to_have_attribute("open", "")
 
 
-def test_the_age_is_told_and_staleness_noticed(
+def test_shows_the_age_and_whether_the_data_is_stale(
     visit: Visit, quick: tuple[Totoro, FakeGhibli]
 ) -> None:
     server, upstream = quick
     page = visit("/movies/", at=server)
     expect(page.locator("#freshness")).to_have_text(re.compile(r"UTC \((now|\d+ seconds? ago)\)"))
     upstream.faults.status = 500
-    wait_until(lambda: "Age" in server.get("/movies/").headers, what="a stale answer")
+    wait_until(lambda: "Age" in server.get("/movies/").headers, what="a stale response")
 
     page.get_by_label("Order").select_option("Oldest first")
 
-    notice = page.get_by_text("The Ghibli API cannot be used at the moment.")
+    notice = page.get_by_text("The Ghibli API is unavailable.")
     expect(notice).to_be_visible()
     assert titles(page) == TITLES
 
     upstream.faults.status = None
-    wait_until(lambda: "Age" not in server.get("/movies/").headers, what="a fresh answer")
+    wait_until(lambda: "Age" not in server.get("/movies/").headers, what="a fresh response")
     page.get_by_label("Order").select_option("Newest first")
     expect(notice).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Swagger UI and Redoc at work, and a picture of every page."""
+"""Swagger UI and Redoc in a browser, and a screenshot of every page."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -20,7 +20,7 @@ PAGES = {
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
 
 
-def test_swagger_ui_tries_the_list_out(visit: Visit) -> None:
+def test_swagger_ui_sends_requests(visit: Visit) -> None:
     page = visit("/")
     operation = page.locator(".opblock").filter(has_text="listMovies")
 
@@ -28,16 +28,16 @@ def test_swagger_ui_tries_the_list_out(visit: Visit) -> None:
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_role("button", name="Execute").click()
 
-    answer = operation.locator(".live-responses-table .response")
-    expect(answer.locator(".response-col_status")).to_have_text("200")
-    expect(answer).to_contain_text("Castle in the Sky")
+    response = operation.locator(".live-responses-table .response")
+    expect(response.locator(".response-col_status")).to_have_text("200")
+    expect(response).to_contain_text("Castle in the Sky")
 
 
 def test_redoc_describes_the_api(visit: Visit) -> None:
     page = visit("/redoc/")
 
     expect(page.get_by_role("heading", level=1).first).to_contain_text("Totoro API")
-    expect(page.get_by_role("heading", name="All movies with their people")).to_be_visible()
+    expect(page.get_by_role("heading", name="List movies")).to_be_visible()
     expect(page.get_by_role("img", name="redocly logo")).to_have_count(0)
 
 
@@ -46,7 +46,7 @@ SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 def open_everything(page: Page) -> None:
-    """Opens all operations of Swagger UI and sends the first two; opens all responses of Redoc."""
+    """Open all operations of Swagger UI and send the first two, or open all responses of Redoc."""
     expect(page.get_by_role("main")).to_be_visible()
     operations = page.locator("button.opblock-summary-control")
     for operation in operations.all():
@@ -68,7 +68,7 @@ def open_everything(page: Page) -> None:
 
 
 def open_models(page: Page) -> None:
-    """Show the model of every response of Swagger UI, with all that is nested in it."""
+    """Show the model of every response of Swagger UI with all nested models."""
     click_all = "all => all.forEach((each) => each.click())"
     page.get_by_role("tab", name="Model").evaluate_all(click_all)
     closed = page.locator(".opblock .model-box-control[aria-expanded=false]")
@@ -77,9 +77,7 @@ def open_models(page: Page) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTATION)
-def test_documentation_says_its_language_and_offers_no_other_document(
-    visit: Visit, path: str
-) -> None:
+def test_documentation_has_a_language_and_loads_no_other_document(visit: Visit, path: str) -> None:
     page = visit(path)
 
     expect(page.get_by_role("main")).to_be_visible()
@@ -88,12 +86,10 @@ def test_documentation_says_its_language_and_offers_no_other_document(
 
 
 @pytest.mark.parametrize("path", DOCUMENTATION)
-def test_documentation_without_javascript_links_to_what_works_without(
-    visit: Visit, path: str
-) -> None:
+def test_documentation_without_javascript_links_to_pages_that_work(visit: Visit, path: str) -> None:
     page = visit(path, java_script_enabled=False)
 
-    # Not by its text, which Playwright does not look for in <noscript>.
+    # Playwright does not search for text in <noscript>.
     notice = page.locator("noscript p")
     expect(notice).to_be_visible()
     expect(notice).to_contain_text("This documentation needs JavaScript.")
@@ -110,7 +106,7 @@ def test_documentation_fits_a_phone(visit: Visit, path: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_swagger_ui_on_a_phone_leaves_the_room_to_the_address(visit: Visit) -> None:
+def test_swagger_ui_on_a_phone_shows_paths_instead_of_operation_ids(visit: Visit) -> None:
     page = visit("/", size=SCREENS["phone"])
 
     expect(page.get_by_text("/movies/", exact=True)).to_be_visible()
@@ -132,7 +128,7 @@ def test_the_keyboard_opens_redoc_s_menu_on_a_phone(visit: Visit, key: str) -> N
 
 @pytest.mark.parametrize("size", SCREENS)
 @pytest.mark.parametrize("path", DOCUMENTATION)
-def test_axe_finds_no_fault_in_the_documentation(visit: Visit, path: str, size: str) -> None:
+def test_axe_finds_no_violation_in_the_documentation(visit: Visit, path: str, size: str) -> None:
     page = visit(path, size=SCREENS[size])
     expect(page.get_by_role("main")).to_be_visible()
     first = Axe().run(page).response
@@ -140,15 +136,15 @@ def test_axe_finds_no_fault_in_the_documentation(visit: Visit, path: str, size: 
     open_everything(page)
     opened = Axe().run(page).response
 
-    for found in (first, opened):
-        assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
-        assert found["passes"]
+    for result in (first, opened):
+        assert [(each["id"], each["nodes"][0]["html"]) for each in result["violations"]] == []
+        assert result["passes"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_pictured(visit: Visit, name: str, size: str, scheme: str) -> None:
+def test_takes_a_screenshot(visit: Visit, name: str, size: str, scheme: str) -> None:
     page = visit(PAGES[name], size=SIZES[size], color_scheme=scheme, reduced_motion="reduce")
     page.wait_for_load_state("networkidle")
     expect(page.get_by_role("heading").first).to_be_visible()

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it promises is what the API does, for machines that read it."""
+"""The OpenAPI document: it is valid, and the API does what it says."""
 
 import json
 import tomllib
@@ -21,32 +21,32 @@ from schemathesis.specs.openapi.checks import content_type_conformance
 from swagger_spec_validator.validator20 import validate_spec
 
 from fake_ghibli import FakeGhibli
-from movies.query.params import DetailQuerySerializer, ListQuerySerializer
+from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer
 from movies.serializers import MovieListSerializer, MovieSerializer, PersonSerializer
 from tests.support.servers import ROOT, Totoro
 
-SNAPSHOT = ROOT / "docs" / "openapi.json"
+COMMITTED = ROOT / "docs" / "openapi.json"
 PORCO_ROSSO = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
 
 
 @pytest.fixture
 def document(api: Client) -> dict[str, Any]:
-    told: dict[str, Any] = api.get("/swagger.json").json()
-    return told
+    content: dict[str, Any] = api.get("/swagger.json").json()
+    return content
 
 
-def test_it_is_valid_by_the_official_schema(document: dict[str, Any]) -> None:
+def test_is_valid_against_the_official_schema(document: dict[str, Any]) -> None:
     validate_spec(document)
 
 
-def test_it_is_the_one_that_was_committed(document: dict[str, Any]) -> None:
-    """`make openapi` writes it anew: then the change is there to be seen in the commit."""
-    told = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+def test_equals_the_committed_document(document: dict[str, Any]) -> None:
+    """`make openapi` updates the committed document, so that a commit shows every change of the API."""
+    content = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
-    assert SNAPSHOT.read_text("utf-8") == told
+    assert COMMITTED.read_text("utf-8") == content
 
 
-def test_it_describes_every_parameter_with_an_example(document: dict[str, Any]) -> None:
+def test_describes_every_parameter_with_an_example(document: dict[str, Any]) -> None:
     described = document["paths"]["/movies/"]["get"]["parameters"]
 
     assert {parameter["name"] for parameter in described} == set(ListQuerySerializer().get_fields())
@@ -54,22 +54,22 @@ def test_it_describes_every_parameter_with_an_example(document: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("serializer", [ListQuerySerializer, DetailQuerySerializer])
-def test_its_examples_are_accepted(serializer: type[DetailQuerySerializer]) -> None:
+def test_examples_of_parameters_are_valid(serializer: type[DetailQuerySerializer]) -> None:
     fields: dict[str, Any] = serializer().get_fields()
 
     assert serializer(data={name: field.example for name, field in fields.items()}).is_valid()
 
 
-def test_its_example_answers_have_the_shape(document: dict[str, Any]) -> None:
-    answer = document["paths"]["/movies/"]["get"]["responses"]["200"]["examples"]
+def test_the_example_response_has_all_fields(document: dict[str, Any]) -> None:
+    examples = document["paths"]["/movies/"]["get"]["responses"]["200"]["examples"]
 
-    (movie,) = answer["application/json"]["api_data"]
+    (movie,) = examples["application/json"]["api_data"]
     assert list(movie) == list(MovieSerializer().get_fields())
     assert list(movie["people"][0]) == list(PersonSerializer().get_fields())
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/{movie_id}/"])
-def test_it_names_every_status(path: str, document: dict[str, Any]) -> None:
+def test_names_every_status(path: str, document: dict[str, Any]) -> None:
     statuses = set(document["paths"][path]["get"]["responses"])
 
     expected = {"200", "304", "400", "406", "412", "414", "429", "500", "503"}
@@ -77,7 +77,7 @@ def test_it_names_every_status(path: str, document: dict[str, Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_envelope_is_the_serializers(api: Client, upstream: FakeGhibli) -> None:
+def test_a_page_has_the_keys_of_its_serializer(api: Client, upstream: FakeGhibli) -> None:
     page = api.get("/movies/?limit=1").json()
 
     assert list(page) == list(MovieListSerializer().get_fields())
@@ -86,7 +86,7 @@ def test_the_envelope_is_the_serializers(api: Client, upstream: FakeGhibli) -> N
 
 
 @pytest.mark.django_db
-def test_it_is_right_behind_a_path_prefix() -> None:
+def test_has_the_path_prefix_of_the_request() -> None:
     application: Any = get_wsgi_application()
     environ = RequestFactory().get("/swagger.json", SCRIPT_NAME="/ghibli").environ
     try:
@@ -99,7 +99,7 @@ def test_it_is_right_behind_a_path_prefix() -> None:
 
 
 def operations(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The path items, each with each of its operations."""
+    """Return each operation with its path item."""
     return [
         (item, operation)
         for item in document["paths"].values()
@@ -109,7 +109,7 @@ def operations(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str,
 
 
 def test_no_parameter_is_declared_twice(document: dict[str, Any]) -> None:
-    """Code generators turn each declaration into an argument; two of one name do not compile."""
+    """Code generators turn each declaration into an argument, and two of one name do not compile."""
     for item, operation in operations(document):
         declared = [*item.get("parameters", ()), *operation.get("parameters", ())]
         names = [(each["in"], each["name"]) for each in declared]
@@ -117,7 +117,7 @@ def test_no_parameter_is_declared_twice(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_media_type_on_offer_is_accepted(
+def test_every_media_type_is_available(
     document: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
     path = {"movie_id": PORCO_ROSSO, "name": "not-found"}
@@ -142,7 +142,7 @@ def test_every_tag_is_described(document: dict[str, Any]) -> None:
     assert all(tag["description"] for tag in document["tags"])
 
 
-def test_it_names_its_licence_and_its_authors(document: dict[str, Any]) -> None:
+def test_names_the_licence_and_the_authors(document: dict[str, Any]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert document["info"]["license"] == {
@@ -152,10 +152,10 @@ def test_it_names_its_licence_and_its_authors(document: dict[str, Any]) -> None:
     assert document["info"]["contact"] == project["authors"][0]
 
 
-# Machines that read it
+# Generated clients and tests
 
 
-# Plain dictionaries, without a None for what was not sent.
+# Plain dictionaries without None for absent keys.
 AS_SENT = {"use_models": False, "include_missing_properties": False}
 
 
@@ -165,22 +165,22 @@ def generated_client(server: Totoro, **config: bool) -> Any:
     return generate(document, origin_url=server.url, config={**AS_SENT, **config})
 
 
-def test_a_generated_client_lists_pages_filters_and_gets(server: Totoro) -> None:
+def test_a_generated_client_lists_filters_and_gets_movies(server: Totoro) -> None:
     client = generated_client(server)
 
     everything = client.movies.listMovies().response().result
     page = client.movies.listMovies(limit=5, offset=20).response().result
-    found = client.movies.listMovies(search="kondo", fields=["id", "title"]).response().result
+    matches = client.movies.listMovies(search="kondo", fields=["id", "title"]).response().result
     movie = client.movies.getMovie(movie_id=PORCO_ROSSO).response().result
 
     assert len(everything["api_data"]) == 22
     assert len(page["api_data"]) == 2
     assert page["pagination"]["previous"].endswith("limit=5&offset=15")
-    assert [list(movie) for movie in found["api_data"]] == [["id", "title"]]
+    assert [list(movie) for movie in matches["api_data"]] == [["id", "title"]]
     assert movie["api_data"]["people"][0]["name"] == "Porco Rosso"
 
 
-def test_a_generated_client_meets_problems(server: Totoro) -> None:
+def test_a_generated_client_raises_errors(server: Totoro) -> None:
     client = generated_client(server, validate_requests=False)
 
     with pytest.raises(HTTPNotFound):
@@ -192,21 +192,21 @@ def test_a_generated_client_meets_problems(server: Totoro) -> None:
 FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def media_type_is_described(ctx: Any, response: Any, case: Any) -> None:
-    """As schemathesis' own check, but for errors, whose media type OpenAPI 2 has no place for."""
+def check_media_type(ctx: Any, response: Any, case: Any) -> None:
+    """Like schemathesis' own check, except for errors: OpenAPI 2 cannot describe their media type."""
     if response.status_code >= HTTPStatus.BAD_REQUEST:
         assert response.headers["content-type"] == ["application/problem+json"]
     else:
         content_type_conformance(ctx, response, case)
 
 
-def keep_every_promise(schema: Any, **headers: str) -> None:
-    """Each operation, asked as it may be asked and as it may not; all of schemathesis' checks."""
-    # 414 for a wrong question that is too long, too.
+def check_all_operations(schema: Any, **headers: str) -> None:
+    """Send valid and invalid requests to every operation, with all checks of schemathesis."""
+    # An invalid request that is too long is refused with 414.
     rejection = schema.config.checks.negative_data_rejection
     rejection.expected_statuses = [*rejection.expected_statuses, "414"]
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    for result in schema.get_all_operations():
+        operation = result.ok()
         for mode in GenerationMode:
             # Not through schemathesis' pytest plugin, which does not know this version of pytest.
             @FUZZ
@@ -215,22 +215,22 @@ def keep_every_promise(schema: Any, **headers: str) -> None:
                 case.call_and_validate(
                     headers=headers,
                     excluded_checks=[content_type_conformance],
-                    additional_checks=[media_type_is_described],
+                    additional_checks=[check_media_type],
                 )
 
-            # Without parameters nothing can be wrong.
+            # An operation without parameters has no invalid requests.
             with suppress(Unsatisfiable):
                 check()
 
 
 @pytest.mark.slow
-def test_the_running_server_keeps_every_promise(server: Totoro) -> None:
-    keep_every_promise(schemathesis.openapi.from_url(f"{server.url}/swagger.json"))
+def test_the_running_server_does_what_the_document_says(server: Totoro) -> None:
+    check_all_operations(schemathesis.openapi.from_url(f"{server.url}/swagger.json"))
 
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_the_application_keeps_every_promise(upstream: FakeGhibli) -> None:
+def test_the_application_does_what_the_document_says(upstream: FakeGhibli) -> None:
     schema = schemathesis.openapi.from_wsgi("/swagger.json", get_wsgi_application())
-    # Its client in the process does not decode gzip.
-    keep_every_promise(schema, **{"Accept-Encoding": "identity"})
+    # schemathesis' WSGI client does not decode gzip.
+    check_all_operations(schema, **{"Accept-Encoding": "identity"})

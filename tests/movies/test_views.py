@@ -1,4 +1,4 @@
-"""The API as its clients see it, over the whole stack down to the Ghibli API's socket."""
+"""The API as clients see it, over the whole stack down to the socket of the Ghibli API."""
 
 import json
 import re
@@ -33,12 +33,12 @@ MOVIE_KEYS = [
 ]
 PERSON_KEYS = ["id", "name", "gender", "age", "eye_color", "hair_color", "films", "species", "url"]
 
-# Flights write from a thread of their own, which a transaction around the test would not see.
+# A refresh writes from a thread of its own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
-    """Merge as the contract says, in code that shares nothing with merge.py."""
+    """Merge films and people in code that shares nothing with merge.py."""
     merged = []
     for film in films:
         movie = {key: film.get(key, "") for key in MOVIE_KEYS}
@@ -51,7 +51,7 @@ def independent_merge(films: list[Any], people: list[Any]) -> list[Any]:
     return merged
 
 
-def test_the_list_is_every_movie_with_its_people(api: Client, upstream: FakeGhibli) -> None:
+def test_the_list_has_every_movie_with_its_people(api: Client, upstream: FakeGhibli) -> None:
     facts = bundled.load()
 
     response = api.get("/movies/")
@@ -61,7 +61,9 @@ def test_the_list_is_every_movie_with_its_people(api: Client, upstream: FakeGhib
     assert response.json()["api_data"] == independent_merge(facts.films, facts.people)
 
 
-def test_the_envelope_is_compact_and_in_order(api: Client, upstream: FakeGhibli) -> None:
+def test_the_envelope_is_compact_and_its_keys_are_in_order(
+    api: Client, upstream: FakeGhibli
+) -> None:
     content = api.get("/movies/").content
 
     envelope = json.loads(content)
@@ -71,7 +73,7 @@ def test_the_envelope_is_compact_and_in_order(api: Client, upstream: FakeGhibli)
     assert content == json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def test_the_timestamp_is_the_instant_before_the_ghibli_api_was_asked(
+def test_the_timestamp_is_from_before_the_request_to_the_ghibli_api(
     api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.faults.delay = 0.2
@@ -83,15 +85,15 @@ def test_the_timestamp_is_the_instant_before_the_ghibli_api_was_asked(
     assert before <= datetime.fromisoformat(text) < before + timedelta(seconds=0.2)
 
 
-def test_a_minute_of_requests_asks_the_ghibli_api_once(api: Client, upstream: FakeGhibli) -> None:
-    answers = [api.get(path).json() for path in ("/movies/", f"/movies/{CASTLE}/", "/movies/?a=1")]
+def test_all_requests_share_one_refresh(api: Client, upstream: FakeGhibli) -> None:
+    bodies = [api.get(path).json() for path in ("/movies/", f"/movies/{CASTLE}/", "/movies/?a=1")]
 
-    assert len({answer["timestamp"] for answer in answers}) == 1
+    assert len({body["timestamp"] for body in bodies}) == 1
     assert (upstream.count("films"), upstream.count("people")) == (1, 1)
 
 
 @pytest.mark.parametrize("movie_id", [CASTLE, CASTLE.upper()])
-def test_one_movie_is_the_same_object_that_the_list_holds(
+def test_a_movie_is_the_same_object_as_in_the_list(
     movie_id: str, api: Client, upstream: FakeGhibli
 ) -> None:
     listed = api.get("/movies/").json()
@@ -104,9 +106,7 @@ def test_one_movie_is_the_same_object_that_the_list_holds(
 @pytest.mark.parametrize(
     "movie_id", ["nope", "00000000-0000-4000-8000-000000000000", f"{{{CASTLE}}}", "%E2%80%AE", "1"]
 )
-def test_an_id_that_no_movie_has_is_a_404_problem(
-    movie_id: str, api: Client, upstream: FakeGhibli
-) -> None:
+def test_an_unknown_id_is_a_404_problem(movie_id: str, api: Client, upstream: FakeGhibli) -> None:
     response = api.get(f"/movies/{movie_id}/")
 
     assert response.status_code == 404
@@ -119,7 +119,7 @@ def test_an_id_that_no_movie_has_is_a_404_problem(
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "trace"])
 @pytest.mark.parametrize("path", ["/movies/", f"/movies/{CASTLE}/"])
-def test_other_methods_are_a_405_that_names_the_allowed(
+def test_other_methods_are_a_405_that_names_the_allowed_methods(
     path: str, method: str, api: Client, upstream: FakeGhibli
 ) -> None:
     response = getattr(api, method)(path)
@@ -136,14 +136,14 @@ def test_head_is_get_without_the_body(api: Client, upstream: FakeGhibli) -> None
     assert head["Content-Length"] == got["Content-Length"] == str(len(got.content))
 
 
-def test_options_lists_methods_and_nothing_of_the_code(api: Client, upstream: FakeGhibli) -> None:
+def test_options_lists_only_the_methods(api: Client, upstream: FakeGhibli) -> None:
     response = api.options("/movies/")
 
     assert response.json() == {"methods": ["GET", "HEAD", "OPTIONS"]}
     assert upstream.count("films") == 0
 
 
-def test_a_fresh_answer_may_be_cached_for_what_is_left_of_its_minute(
+def test_a_fresh_response_can_be_cached_for_its_remaining_lifetime(
     api: Client, upstream: FakeGhibli
 ) -> None:
     first, second = api.get("/movies/"), api.get("/movies/")
@@ -153,9 +153,7 @@ def test_a_fresh_answer_may_be_cached_for_what_is_left_of_its_minute(
     assert second["Cache-Control"] == "public, max-age=59"
 
 
-def test_an_answer_is_refreshed_when_its_time_is_over(
-    api: Client, upstream: FakeGhibli, settings: Settings
-) -> None:
+def test_expired_data_is_refreshed(api: Client, upstream: FakeGhibli, settings: Settings) -> None:
     settings.CACHE_TTL = 0.05
     first = api.get("/movies/").json()["timestamp"]
     until = datetime.fromisoformat(first) + timedelta(seconds=0.05)
@@ -176,7 +174,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("reason", "faults"), FAILURES.items())
-def test_a_failing_ghibli_api_and_nothing_kept_is_a_503_that_says_why(
+def test_without_upstream_and_data_the_response_is_a_503_with_the_reason(
     reason: str, faults: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.faults.set(faults)
@@ -187,15 +185,15 @@ def test_a_failing_ghibli_api_and_nothing_kept_is_a_503_that_says_why(
     assert response["Content-Type"] == "application/problem+json"
     assert response["Cache-Control"] == "no-store"
     assert int(response["Retry-After"]) >= 1
-    kinds = {f"/problems/upstream-{reason}/", "/problems/upstream-reset/"}
-    assert response.json()["type"] in kinds
+    types = {f"/problems/upstream-{reason}/", "/problems/upstream-reset/"}
+    assert response.json()["type"] in types
 
 
 @pytest.mark.parametrize(("reason", "faults"), FAILURES.items())
-def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
+def test_serves_stale_data_while_upstream_fails(
     reason: str, faults: dict[str, Any], api: Client, upstream: FakeGhibli
 ) -> None:
-    keep_bundled_catalogue(age=timedelta(hours=1))
+    store_bundled_catalogue(age=timedelta(hours=1))
     upstream.faults.set(faults)
 
     response = api.get("/movies/")
@@ -211,7 +209,7 @@ def test_a_failing_ghibli_api_and_a_kept_answer_is_that_answer_marked_stale(
     ("films", "reason"),
     [([], "empty"), ([{"id": "1"}], "schema"), ([{"id": "1", "title": "T"}], "torn")],
 )
-def test_poison_is_never_served_nor_kept(
+def test_invalid_data_is_neither_served_nor_stored(
     films: list[Any], reason: str, api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.data = {**upstream.data, "films": films}
@@ -220,19 +218,17 @@ def test_poison_is_never_served_nor_kept(
     assert DatabaseStore().newest() is None
 
 
-def test_an_answer_older_than_stale_if_error_is_not_served(
+def test_data_older_than_stale_if_error_is_not_served(
     api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.STALE_IF_ERROR = 3000
-    keep_bundled_catalogue(age=timedelta(hours=1))
+    store_bundled_catalogue(age=timedelta(hours=1))
     upstream.faults.status = 503
 
     assert api.get("/movies/").status_code == 503
 
 
-def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
-    api: Client, upstream: FakeGhibli
-) -> None:
+def test_serves_fresh_data_when_the_upstream_is_back(api: Client, upstream: FakeGhibli) -> None:
     upstream.faults.status = 503
     assert api.get("/movies/").status_code == 503
 
@@ -242,7 +238,7 @@ def test_everything_is_fresh_again_once_the_ghibli_api_is_back(
     assert api.get("/movies/").status_code == 200
 
 
-def keep_bundled_catalogue(*, age: timedelta) -> None:
+def store_bundled_catalogue(*, age: timedelta) -> None:
     from services.catalogue import merge
     from services.catalogue.snapshot import Snapshot
 

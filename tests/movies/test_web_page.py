@@ -1,4 +1,4 @@
-"""The people's view of the list, over the whole stack and by itself."""
+"""The movie page, over the whole stack and by itself."""
 
 import re
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
-from django.template.loader import render_to_string
 from django.test import Client
 
 from fake_ghibli import FakeGhibli
 from movies import web_page
-from movies.query.filters import FILTERS, NumberFilter, TextFilter
-from movies.query.params import Query
-from services.catalogue import bundled, merge
-from services.catalogue.entities import Movie, Person
+from movies.query.filters import FILTERS
+from movies.query.ordering import ORDERINGS
+from movies.query.parameters import Query
+from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS, Movie, Person
 from services.catalogue.snapshot import Snapshot
 from services.persistence import DatabaseStore
+from tests.support.catalogue import BUNDLED, MOVIES, make_movie
 
 CHROME = (
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;"
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Open = Callable[..., Any]
 
 
-class Seen(HTMLParser):
-    """What a page holds: its elements with their attributes, and its text."""
+class ParsedPage(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture
 def visit(api: Client, upstream: FakeGhibli) -> Open:
-    """Asks as a browser does."""
+    """Return a function that requests the page as a browser does."""
 
     def get(query: str = "", **headers: str) -> Any:
         response: Any = api.get(f"/movies/{query}", headers={"Accept": FIREFOX} | headers)
@@ -78,17 +78,12 @@ def visit(api: Client, upstream: FakeGhibli) -> Open:
     return get
 
 
-def make_movie(**given: object) -> Movie:
-    return Movie(**({"id": "ponyo", "title": "Ponyo"} | given))  # type: ignore[arg-type]
+def render(*movies: Movie, is_stale: bool = False) -> ParsedPage:
+    html = web_page.render(Snapshot(NOON, movies), Query(), is_stale=is_stale)
+    return ParsedPage(html.decode())
 
 
-def shown(*movies: Movie, query: Query | None = None, is_stale: bool = False) -> Seen:
-    snapshot = Snapshot(NOON, movies)
-    context = web_page.show(snapshot, query or Query(), is_stale=is_stale)
-    return Seen(render_to_string("movies/list.html", context))
-
-
-# Who gets it
+# Content negotiation
 
 
 @pytest.mark.parametrize(
@@ -107,7 +102,7 @@ def shown(*movies: Movie, query: Query | None = None, is_stale: bool = False) ->
         ("image/png", "application/problem+json"),
     ],
 )
-def test_who_prefers_html_gets_the_page(
+def test_clients_that_prefer_html_get_the_page(
     accept: str, kind: str, api: Client, upstream: FakeGhibli
 ) -> None:
     response = api.get("/movies/", headers={"Accept": accept})
@@ -115,58 +110,55 @@ def test_who_prefers_html_gets_the_page(
     assert response["Content-Type"] == kind
 
 
-def test_who_says_nothing_gets_json(api: Client, upstream: FakeGhibli) -> None:
+def test_clients_without_accept_get_json(api: Client, upstream: FakeGhibli) -> None:
     assert api.get("/movies/")["Content-Type"] == "application/json"
 
 
-def test_options_are_told_to_a_browser_too(api: Client) -> None:
+def test_options_is_json_for_browsers_as_well(api: Client) -> None:
     response = api.options("/movies/", headers={"Accept": FIREFOX})
 
     assert response.json() == {"methods": ["GET", "HEAD", "OPTIONS"]}
 
 
-# What it holds
+# Contents
 
 
-def test_it_holds_all_movies_with_their_people(visit: Open) -> None:
-    facts = bundled.load()
+def test_shows_all_movies_with_their_people(visit: Open) -> None:
+    page = ParsedPage(visit().text)
 
-    seen = Seen(visit().text)
-
-    assert seen.headings == [film["title"] for film in facts.films]
-    for film in facts.films:
+    assert page.headings == [film["title"] for film in BUNDLED.films]
+    for film in BUNDLED.films:
         for name in ("original_title", "original_title_romanised", "director", "description"):
-            assert film[name] in seen.text
-        assert film["release_date"] in seen.text
-    for person in facts.people:
-        assert person["name"] in seen.text
+            assert film[name] in page.text
+        assert film["release_date"] in page.text
+    for person in BUNDLED.people:
+        assert person["name"] in page.text
 
 
-def test_it_says_how_old_the_data_is(api: Client, visit: Open) -> None:
+def test_shows_the_time_of_the_data(api: Client, visit: Open) -> None:
     timestamp = api.get("/movies/").json()["timestamp"]
 
-    seen = Seen(visit().text)
+    page = ParsedPage(visit().text)
 
-    assert seen.all("time") == [{"datetime": timestamp}]
-    assert f"{datetime.fromisoformat(timestamp):%H:%M:%S} UTC" in seen.text
-    assert "cannot be used" not in seen.text
+    assert page.all("time") == [{"datetime": timestamp}]
+    assert f"{datetime.fromisoformat(timestamp):%H:%M:%S} UTC" in page.text
+    assert "unavailable" not in page.text
 
 
-def test_it_says_when_the_data_is_stale(visit: Open, upstream: FakeGhibli) -> None:
-    facts = bundled.load()
+def test_shows_that_the_data_is_stale(visit: Open, upstream: FakeGhibli) -> None:
     then = datetime.now(UTC) - timedelta(hours=1)
-    DatabaseStore().keep(Snapshot(then, merge.build(facts.films, facts.people).movies))
+    DatabaseStore().keep(Snapshot(then, MOVIES))
     upstream.faults.status = 503
 
     response = visit()
 
-    assert "The Ghibli API cannot be used at the moment." in Seen(response.text).text
+    assert "The Ghibli API is unavailable." in ParsedPage(response.text).text
     assert then.isoformat(timespec="microseconds") in response.text
     assert response["Cache-Control"] == "no-cache"
 
 
-def test_staleness_is_told_to_the_script() -> None:
-    fresh, stale = shown(make_movie()), shown(make_movie(), is_stale=True)
+def test_tells_the_script_whether_the_data_is_stale() -> None:
+    fresh, stale = render(make_movie()), render(make_movie(), is_stale=True)
 
     assert [attributes.get("data-stale") for attributes in fresh.all("div", id="freshness")] == [
         None
@@ -174,41 +166,60 @@ def test_staleness_is_told_to_the_script() -> None:
     assert ["data-stale" in attributes for attributes in stale.all("div", id="freshness")] == [True]
 
 
-def test_japanese_is_marked_as_such() -> None:
-    seen = shown(make_movie(original_title="崖の上のポニョ", original_title_romanised="Gake"))
+def test_marks_japanese_text() -> None:
+    page = render(make_movie(original_title="崖の上のポニョ", original_title_romanised="Gake"))
 
-    assert {attributes["lang"] for _, attributes in seen.elements if "lang" in attributes} == {
+    assert {attributes["lang"] for _, attributes in page.elements if "lang" in attributes} == {
         "en",
         "ja",
         "ja-Latn",
     }
 
 
-def test_what_the_ghibli_api_lacks_leaves_no_gap() -> None:
-    seen = shown(make_movie())
+def test_omits_empty_fields() -> None:
+    page = render(make_movie())
 
-    assert "Directed by" not in seen.text
-    assert "Released in" not in seen.text
-    assert "score" not in seen.text.partition("Ponyo")[2]
-    assert "The Ghibli API names nobody in it." in seen.text
-
-
-# What is asked
+    assert "Directed by" not in page.text
+    assert "Released in" not in page.text
+    assert "score" not in page.text.partition("Ponyo")[2]
+    assert "The Ghibli API lists no people for this movie." in page.text
 
 
-def test_a_search_and_an_order_are_answered_and_shown_in_the_form(visit: Open) -> None:
-    seen = Seen(visit("?search=miyazaki&ordering=-release_date&director=HAYAO").text)
+# Fields of which no text is shown.
+HIDDEN_FILM_FIELDS = {"id", "producer", "image", "movie_banner", "url"}
+HIDDEN_PERSON_FIELDS = {"id", "films", "species", "url"}
 
-    assert seen.headings[-1] == "Castle in the Sky"
-    assert "The Red Turtle" not in seen.headings
-    assert f"{len(seen.headings)} of 22 movies, newest first" in seen.text
-    assert [each["value"] for each in seen.all("input", name="search")] == ["miyazaki"]
-    assert [each["value"] for each in seen.all("option") if "selected" in each] == ["-release_date"]
-    assert seen.all("input", type="hidden", name="director", value="HAYAO")
+
+@pytest.mark.parametrize("name", [name for name in FILM_FIELDS if name not in HIDDEN_FILM_FIELDS])
+def test_shows_every_other_field_of_a_movie(name: str) -> None:
+    assert "FIELD" in render(make_movie(**{name: "FIELD"})).text
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    "name", [name for name in PERSON_FIELDS if name not in HIDDEN_PERSON_FIELDS]
+)
+def test_shows_every_other_field_of_a_person(name: str) -> None:
+    person = Person(**({"id": "1", "name": "N"} | {name: "FIELD"}))  # type: ignore[arg-type]
+
+    assert "FIELD" in render(make_movie(people=(person,))).text
+
+
+# Query parameters
+
+
+def test_applies_search_and_ordering_and_shows_them_in_the_form(visit: Open) -> None:
+    page = ParsedPage(visit("?search=miyazaki&ordering=-release_date&director=HAYAO").text)
+
+    assert page.headings[-1] == "Castle in the Sky"
+    assert "The Red Turtle" not in page.headings
+    assert f"{len(page.headings)} of 22 movies, newest first" in page.text
+    assert [each["value"] for each in page.all("input", name="search")] == ["miyazaki"]
+    assert [each["value"] for each in page.all("option") if "selected" in each] == ["-release_date"]
+    assert page.all("input", type="hidden", name="director", value="HAYAO")
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
     [
         ("?title=ponyo", 1),
         ("?person=sheeta", 1),
@@ -221,72 +232,78 @@ def test_a_search_and_an_order_are_answered_and_shown_in_the_form(visit: Open) -
         ("?title=nothing", 0),
     ],
 )
-def test_every_filter_of_the_api_filters_the_page(query: str, found: int, visit: Open) -> None:
-    assert len(Seen(visit(query).text).headings) == found
+def test_applies_the_parameters_of_the_api(query: str, count: int, visit: Open) -> None:
+    assert len(ParsedPage(visit(query).text).headings) == count
 
 
-@pytest.mark.parametrize("declared", FILTERS, ids=lambda declared: declared.name)
-def test_every_filter_has_a_chip(declared: TextFilter | NumberFilter, visit: Open) -> None:
-    seen = Seen(visit(f"?{declared.name}={declared.example}").text)
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_has_a_chip(name: str, visit: Open) -> None:
+    label, example = FILTERS[name].label, FILTERS[name].example
 
-    assert [link["data-name"] for link in seen.all("a") if "data-name" in link] == [declared.name]
-    assert f"Remove the filter {declared.label}: {declared.example}" in seen.text
+    page = ParsedPage(visit(f"?{name}={example}").text)
 
-
-def test_a_filter_can_be_taken_away_and_the_rest_stays(visit: Open) -> None:
-    seen = Seen(visit("?director=miyazaki&search=castle&limit=5").text)
-
-    assert [link["href"] for link in seen.all("a") if "data-name" in link] == ["?search=castle"]
+    assert [link["data-name"] for link in page.all("a") if "data-name" in link] == [name]
+    assert f"Remove the filter {label}: {example}" in page.text
 
 
-def test_an_order_that_the_form_does_not_offer_is_kept(visit: Open) -> None:
-    seen = Seen(visit("?ordering=director,-rt_score").text)
+def test_the_form_offers_only_orderings_of_the_api() -> None:
+    assert web_page.ORDERING_LABELS.keys() - {""} <= set(ORDERINGS)
 
-    assert [each["value"] for each in seen.all("option") if "selected" in each] == [
+
+def test_a_chip_links_to_the_list_without_its_filter(visit: Open) -> None:
+    page = ParsedPage(visit("?director=miyazaki&search=castle&limit=5").text)
+
+    assert [link["href"] for link in page.all("a") if "data-name" in link] == ["?search=castle"]
+
+
+def test_the_form_shows_an_ordering_that_it_does_not_offer_itself(visit: Open) -> None:
+    page = ParsedPage(visit("?ordering=director,-rt_score").text)
+
+    assert [each["value"] for each in page.all("option") if "selected" in each] == [
         "director,-rt_score"
     ]
 
 
-def test_a_page_of_movies_leads_to_its_neighbours(visit: Open) -> None:
-    seen = Seen(visit("?limit=5&offset=5&ordering=title").text)
+def test_a_page_links_to_the_pages_beside_it(visit: Open) -> None:
+    page = ParsedPage(visit("?limit=5&offset=5&ordering=title").text)
 
-    assert len(seen.headings) == 5
-    assert "6 to 10 of 22 movies" in seen.text
-    assert [each["href"] for each in seen.all("a", rel="next")] == [
+    assert len(page.headings) == 5
+    assert "6 to 10 of 22 movies" in page.text
+    assert [each["href"] for each in page.all("a", rel="next")] == [
         "?limit=5&offset=10&ordering=title"
     ]
-    assert [each["href"] for each in seen.all("a", rel="prev")] == [
+    assert [each["href"] for each in page.all("a", rel="prev")] == [
         "?limit=5&offset=0&ordering=title"
     ]
 
 
-def test_a_bad_parameter_is_a_problem_as_elsewhere(visit: Open) -> None:
+def test_an_invalid_parameter_is_a_problem(visit: Open) -> None:
     response = visit("?rt_score_min=much")
 
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
 
 
-# Foreign data
+# Untrusted data
 
 
-def test_no_text_of_the_ghibli_api_becomes_markup() -> None:
-    texts = {name: HOSTILE for name in Movie.__struct_fields__ if name != "people"}
+def test_escapes_texts_of_the_ghibli_api() -> None:
+    texts = dict.fromkeys(FILM_FIELDS, HOSTILE)
     person = Person(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 
-    seen = shown(make_movie(**texts, people=(person,)))
+    page = render(make_movie(**texts, people=(person,)))
 
-    assert len(seen.all("script")) == 1
-    assert seen.all("img") == []
-    assert [name for _, each in seen.elements for name in each if name.startswith("on")] == []
-    assert seen.headings == [HOSTILE]
+    assert len(page.all("script")) == 1
+    assert page.all("img") == []
+    assert [name for _, each in page.elements for name in each if name.startswith("on")] == []
+    assert page.headings == [HOSTILE]
 
 
-def test_no_word_of_a_client_becomes_markup(visit: Open) -> None:
-    seen = Seen(visit("?search=%22%3E%3Cscript%3E&director=%22%3E%3Cscript%3E").text)
+def test_escapes_query_parameters(visit: Open) -> None:
+    page = ParsedPage(visit("?search=%22%3E%3Cscript%3E&director=%22%3E%3Cscript%3E").text)
 
-    assert len(seen.all("script")) == 1
-    assert [each["value"] for each in seen.all("input", name="search")] == ['"><script>']
+    assert len(page.all("script")) == 1
+    assert [each["value"] for each in page.all("input", name="search")] == ['"><script>']
 
 
 @pytest.mark.parametrize(
@@ -296,8 +313,8 @@ def test_no_word_of_a_client_becomes_markup(visit: Open) -> None:
         "https://www.themoviedb.org/t/p/w600/a.jpg?size=1&x",
     ],
 )
-def test_a_picture_is_shown(url: str) -> None:
-    assert [each["src"] for each in shown(make_movie(image=url)).all("img")] == [url]
+def test_shows_pictures_of_allowed_hosts(url: str) -> None:
+    assert [each["src"] for each in render(make_movie(image=url)).all("img")] == [url]
 
 
 @pytest.mark.parametrize(
@@ -315,11 +332,11 @@ def test_a_picture_is_shown(url: str) -> None:
         "/movies/",
     ],
 )
-def test_a_picture_from_elsewhere_is_not_asked_for(url: str) -> None:
-    assert shown(make_movie(image=url)).all("img") == []
+def test_loads_no_picture_from_another_host(url: str) -> None:
+    assert render(make_movie(image=url)).all("img") == []
 
 
-def test_the_page_may_load_only_its_own_and_the_pictures(visit: Open) -> None:
+def test_the_policy_allows_only_own_files_and_pictures(visit: Open) -> None:
     response = visit()
 
     policy = response["Content-Security-Policy"]
@@ -334,16 +351,16 @@ def test_the_page_may_load_only_its_own_and_the_pictures(visit: Open) -> None:
         "frame-ancestors": "'none'",
         "base-uri": "'none'",
     }
-    seen = Seen(response.text)
-    assert all("src" in script for script in seen.all("script"))
-    assert seen.all("style") == []
-    assert [each for _, each in seen.elements if "style" in each] == []
+    page = ParsedPage(response.text)
+    assert all("src" in script for script in page.all("script"))
+    assert page.all("style") == []
+    assert [each for _, each in page.elements if "style" in each] == []
 
 
-# Between it and the browser
+# Caching
 
 
-def test_it_has_a_tag_of_its_own(api: Client, visit: Open) -> None:
+def test_has_its_own_etag_for_every_query(api: Client, visit: Open) -> None:
     response = visit()
 
     assert response["ETag"] != api.get("/movies/")["ETag"]
@@ -353,14 +370,14 @@ def test_it_has_a_tag_of_its_own(api: Client, visit: Open) -> None:
     assert response["Cache-Control"].startswith("public, max-age=")
 
 
-def test_who_has_it_is_told_so(visit: Open) -> None:
+def test_is_not_sent_again_to_a_client_that_has_it(visit: Open) -> None:
     response = visit(**{"If-None-Match": visit()["ETag"]})
 
     assert response.status_code == 304
     assert response.content == b""
 
 
-def test_it_is_compressed_for_who_likes_that(visit: Open) -> None:
+def test_is_compressed_for_clients_that_accept_gzip(visit: Open) -> None:
     plain, compressed = visit(), visit(**{"Accept-Encoding": "gzip"})
 
     assert compressed["Content-Encoding"] == "gzip"
@@ -368,7 +385,7 @@ def test_it_is_compressed_for_who_likes_that(visit: Open) -> None:
     assert compressed["ETag"] != plain["ETag"]
 
 
-def test_head_is_get_without_the_page(api: Client, visit: Open) -> None:
+def test_head_is_get_without_the_body(api: Client, visit: Open) -> None:
     full = visit()
 
     response = api.head("/movies/", headers={"Accept": FIREFOX})
@@ -379,7 +396,7 @@ def test_head_is_get_without_the_page(api: Client, visit: Open) -> None:
         assert response.get(name) == full.get(name)
 
 
-def test_browsers_cost_no_further_question_to_the_ghibli_api(
+def test_browsers_share_the_snapshot_of_the_api(
     api: Client, visit: Open, upstream: FakeGhibli
 ) -> None:
     for query in ("", "?search=a", "?ordering=title"):
@@ -389,7 +406,7 @@ def test_browsers_cost_no_further_question_to_the_ghibli_api(
     assert (upstream.count("films"), upstream.count("people")) == (1, 1)
 
 
-# By itself
+# Formatting
 
 
 @pytest.mark.parametrize(
@@ -406,13 +423,15 @@ def test_browsers_cost_no_further_question_to_the_ghibli_api(
         ("١٢٤", "١٢٤"),
     ],
 )
-def test_a_running_time_in_hours_and_minutes(minutes: str, text: str) -> None:
-    assert web_page.duration(minutes) == text
+def test_formats_the_running_time_in_hours_and_minutes(minutes: str, text: str) -> None:
+    assert web_page.Card(make_movie(running_time=minutes)).running_time == text
 
 
-@pytest.mark.parametrize(("score", "drawn"), [("95", 95), ("0", 0), ("101", None), ("n/a", None)])
-def test_a_score_is_drawn_if_it_is_one(score: str, drawn: int | None) -> None:
-    assert web_page.card(make_movie(rt_score=score)).score == drawn
+@pytest.mark.parametrize(
+    ("score", "expected"), [("95", 95), ("0", 0), ("101", None), ("n/a", None)]
+)
+def test_draws_only_scores_from_0_to_100(score: str, expected: int | None) -> None:
+    assert web_page.Card(make_movie(rt_score=score)).score == expected
 
 
 @pytest.mark.parametrize(
@@ -425,29 +444,29 @@ def test_a_score_is_drawn_if_it_is_one(score: str, drawn: int | None) -> None:
         (" ", ""),
     ],
 )
-def test_initials_replace_a_missing_picture(title: str, letters: str) -> None:
-    assert web_page.initials(title) == letters
+def test_a_poster_without_picture_has_initials(title: str, letters: str) -> None:
+    assert web_page.Card(make_movie(title=title)).initials == letters
 
 
 @pytest.mark.parametrize(
     ("names", "text"),
     [("A", "A"), ("A B C D", "A, B, C, D"), ("A B C D E", "A, B, C and 2 more")],
 )
-def test_a_cast_is_named_in_short(names: str, text: str) -> None:
+def test_names_the_first_people_of_the_cast(names: str, text: str) -> None:
     people = tuple(Person(id=name, name=name) for name in names.split())
 
-    assert web_page.cast(people) == text
+    assert web_page.Card(make_movie(people=people)).cast == text
 
 
-def test_facts_that_say_nothing_are_left_out() -> None:
+def test_omits_unknown_facts_about_a_person() -> None:
     person = Person(
         id="1", name="Calcifer", gender="NA", age="", eye_color="Unknown", hair_color="Red"
     )
 
-    assert web_page.facts(person) == [("Hair", "Red")]
+    assert web_page.describe(person) == [("Hair", "Red")]
 
 
-def test_every_placeholder_has_its_colours() -> None:
+def test_the_stylesheet_has_all_tints() -> None:
     file = finders.find("movies/list.css")
     assert file
     coloured = re.findall(r"^\.tint-(\d)", Path(file).read_text("utf-8"), re.MULTILINE)

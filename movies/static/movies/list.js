@@ -1,8 +1,8 @@
-// Search and order as one types: the API says which movies, in which order; their cards are already
-// on the page, or come with the page of all. Without this script the form does the same by itself.
+// Search and sort without loading a new page. The API returns the IDs of the movies, and their cards
+// are already on the page or come with the full list. Without this script the form works as usual.
 
-const DEBOUNCE = 250; // milliseconds: what one pauses at the end of a word
-const AGE_STEP = 10_000; // milliseconds
+const DEBOUNCE = 250; // milliseconds, so that a request is sent per word instead of per key
+const AGE_INTERVAL = 10_000; // milliseconds
 
 const form = document.querySelector("form");
 const list = document.querySelector("#movies");
@@ -12,92 +12,95 @@ const pages = document.querySelector("#pages");
 
 let total = list.dataset.total;
 let cards = cardsOf(list);
-let asked = new AbortController();
+let controller = new AbortController();
 let timer;
 
 function cardsOf(container) {
   return new Map(Array.from(container.children, (card) => [card.dataset.id, card]));
 }
 
-function question() {
-  const given = Array.from(new FormData(form)).filter(([, value]) => value.trim());
-  return new URLSearchParams(given);
+function formQuery() {
+  const filled = Array.from(new FormData(form)).filter(([, value]) => value.trim());
+  return new URLSearchParams(filled);
 }
 
-async function ask(query, accept, signal) {
-  const address = query.size ? `?${query}` : location.pathname;
-  const response = await fetch(address, { headers: { Accept: accept }, signal });
+function listUrl(query) {
+  return query.size ? `?${query}` : location.pathname;
+}
+
+async function fetchList(query, accept, signal) {
+  const response = await fetch(listUrl(query), { headers: { Accept: accept }, signal });
   if (!response.ok) {
-    throw new Refusal(await reason(response));
+    throw new ErrorResponse(await describe(response));
   }
   return response;
 }
 
-class Refusal extends Error {}
+class ErrorResponse extends Error {}
 
-async function reason(response) {
+async function describe(response) {
   const isProblem = response.headers.get("Content-Type") === "application/problem+json";
   return isProblem ? (await response.json()).detail : `Status ${response.status}.`;
 }
 
-/** The page of all movies: their cards, and how old the data is. What is open stays open. */
-async function restock(signal) {
-  const response = await ask(new URLSearchParams(), "text/html", signal);
+/** Load the cards of all movies and the time of the data. Open lists of people stay open. */
+async function reloadCards(signal) {
+  const response = await fetchList(new URLSearchParams(), "text/html", signal);
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const fresh = page.querySelector("#movies");
+  const newList = page.querySelector("#movies");
   const opened = new Set([...cards].filter(([, card]) => card.querySelector("[open]")).map(([id]) => id));
-  total = fresh.dataset.total;
-  cards = cardsOf(document.adoptNode(fresh));
+  total = newList.dataset.total;
+  cards = cardsOf(document.adoptNode(newList));
   for (const [id, card] of cards) {
     card.querySelector("details")?.toggleAttribute("open", opened.has(id));
   }
   document.querySelector("#freshness").replaceWith(document.adoptNode(page.querySelector("#freshness")));
-  tellAge();
+  showAge();
 }
 
 async function update() {
   clearTimeout(timer);
-  asked.abort();
-  asked = new AbortController();
-  const { signal } = asked;
-  const query = question();
+  controller.abort();
+  controller = new AbortController();
+  const { signal } = controller;
+  const query = formQuery();
   list.ariaBusy = "true";
   try {
-    const response = await ask(new URLSearchParams([...query, ["fields", "id"]]), "application/json", signal);
+    const response = await fetchList(new URLSearchParams([...query, ["fields", "id"]]), "application/json", signal);
     const { api_data: movies, timestamp } = await response.json();
-    const shown = document.querySelector("#freshness").dataset;
+    const current = document.querySelector("#freshness").dataset;
     const isStale = response.headers.get("Cache-Control") === "no-cache";
     const isKnown = movies.every(({ id }) => cards.has(id));
-    if (!isKnown || timestamp !== shown.timestamp || isStale !== "stale" in shown) {
-      await restock(signal);
+    if (!isKnown || timestamp !== current.timestamp || isStale !== "stale" in current) {
+      await reloadCards(signal);
     }
     signal.throwIfAborted();
     show(movies.flatMap(({ id }) => cards.get(id) ?? []));
-    remember(query);
+    updateUrls(query);
   } catch (error) {
     if (signal.aborted) {
       return;
     }
-    const why = error instanceof Refusal ? error.message : "Totoro cannot be reached.";
-    count.textContent = `The list is as it was. ${why}`;
+    const reason = error instanceof ErrorResponse ? error.message : "Totoro is unreachable.";
+    count.textContent = `The list was not updated. ${reason}`;
   }
   list.ariaBusy = "false";
 }
 
-function show(found) {
-  list.replaceChildren(...found);
-  nothing.hidden = found.length > 0;
+function show(matches) {
+  list.replaceChildren(...matches);
+  nothing.hidden = matches.length > 0;
   pages?.remove();
   const movies = total === "1" ? "movie" : "movies";
-  const told = String(found.length) === total ? `${total} ${movies}` : `${found.length} of ${total} ${movies}`;
+  const part = String(matches.length) === total ? "" : `${matches.length} of `;
   const { value, label } = form.ordering.selectedOptions[0];
   const order = value && value !== label ? `, ${label[0].toLowerCase()}${label.slice(1)}` : "";
-  count.textContent = told + order;
+  count.textContent = `${part}${total} ${movies}${order}`;
 }
 
-/** In the address, to be shared, and in the links that take a filter away. */
-function remember(query) {
-  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+/** Put the query into the page's URL, to be shared, and into the links that remove a filter. */
+function updateUrls(query) {
+  history.replaceState(null, "", listUrl(query));
   for (const link of document.querySelectorAll(".filters a")) {
     const others = new URLSearchParams(query);
     others.delete(link.dataset.name);
@@ -105,7 +108,7 @@ function remember(query) {
   }
 }
 
-function tellAge() {
+function showAge() {
   const time = document.querySelector("#freshness time");
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time.dateTime)) / 1000));
   const [size, unit] = [[86_400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]].find(
@@ -125,5 +128,5 @@ form.search.addEventListener("input", () => {
 });
 form.ordering.addEventListener("change", update);
 
-tellAge();
-setInterval(tellAge, AGE_STEP);
+showAge();
+setInterval(showAge, AGE_INTERVAL);

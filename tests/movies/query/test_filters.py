@@ -1,17 +1,15 @@
-"""The filters as pure functions over the bundled catalogue, and all that follows from them."""
+"""The filters, applied to the bundled catalogue."""
 
 import pytest
 from django.http import QueryDict
 
 from movies.query.filters import FILTERS, fold
-from movies.query.params import read_query
-from services.catalogue import bundled, merge
+from movies.query.parameters import parse_query
+from tests.support.catalogue import MOVIES
 from tests.support.servers import ROOT
 
-FACTS = bundled.load()
-MOVIES = merge.build(FACTS.films, FACTS.people).movies
-# What is asked, and the titles that are found. Every filter has a row.
-FOUND = [
+# Query strings, and the titles that they select. Every filter has a row.
+SELECTIONS = [
     ("search=kondo", ["Whisper of the Heart"]),
     ("search=KONDŌ", ["Whisper of the Heart"]),
     ("search=muta", ["Whisper of the Heart", "The Cat Returns"]),
@@ -41,34 +39,32 @@ FOUND = [
 ]
 
 
-def titles(text: str) -> list[str]:
-    return [movie.title for movie in read_query(QueryDict(text)).select(MOVIES)]
+@pytest.mark.parametrize(("query", "titles"), SELECTIONS)
+def test_a_query_selects_movies(query: str, titles: list[str]) -> None:
+    selected = parse_query(QueryDict(query)).select(MOVIES)
 
-
-@pytest.mark.parametrize(("asked", "expected"), FOUND)
-def test_a_filter_finds_what_it_says(asked: str, expected: list[str]) -> None:
-    assert titles(asked) == expected
+    assert [movie.title for movie in selected] == titles
 
 
 def test_every_filter_is_tested() -> None:
-    tested = {name for asked, _ in FOUND for name in QueryDict(asked)}
+    tested = {name for query, _ in SELECTIONS for name in QueryDict(query)}
 
-    assert {each.name for each in FILTERS} - tested == set()
+    assert FILTERS.keys() - tested == set()
 
 
-def test_every_filter_has_its_own_name_label_and_help() -> None:
-    for texts in zip(*((each.name, each.label, each.help_text) for each in FILTERS), strict=True):
+def test_every_filter_has_its_own_label_and_help_text() -> None:
+    for texts in zip(*((each.label, each.help_text) for each in FILTERS.values()), strict=True):
         assert all(texts)
         assert len(set(texts)) == len(FILTERS)
 
 
 def test_the_readme_describes_every_filter() -> None:
-    rows = [f"| `{each.name}` | {each.help_text} |" for each in FILTERS]
+    rows = [f"| `{name}` | {each.help_text} |" for name, each in FILTERS.items()]
 
     assert [row for row in rows if row not in (ROOT / "README.md").read_text().splitlines()] == []
 
 
-def test_accents_are_folded_and_sounds_are_not() -> None:
+def test_folding_removes_accents_and_keeps_the_marks_of_other_scripts() -> None:
     assert fold("Kondō") == fold("KONDO")
     assert fold("Straße") == fold("STRASSE")
     assert fold("ｶﾞ") == fold("ガ")

@@ -1,54 +1,48 @@
-"""Pages of the list, as pure functions."""
-
-from typing import Any
+"""Pages of the list."""
 
 from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from movies.query import pagination
-from movies.query.params import Query, read_query
-from services.catalogue import bundled, merge
+from movies.query.pagination import paginate
+from movies.query.parameters import Query, parse_query
 from services.catalogue.entities import Movie
+from tests.support.catalogue import MOVIES, make_movie
 
-FACTS = bundled.load()
-MOVIES = merge.build(FACTS.films, FACTS.people).movies
-
-
-def make_movie(**given: Any) -> Movie:
-    return Movie(**({"id": "1", "title": "T"} | given))
+URL = "https://t.example/movies/"
 
 
 @given(total=st.integers(0, 60), limit=st.integers(1, 250), offset=st.integers(0, 100))
-def test_pages_cover_everything_once_and_know_their_neighbours(
+def test_a_page_holds_its_movies_and_links_to_the_pages_beside_it(
     total: int, limit: int, offset: int
 ) -> None:
     movies = [make_movie(id=str(n)) for n in range(total)]
-    page = pagination.paginate(movies, Query(limit=limit, offset=offset))
-    links = pagination.links(page, Query(limit=limit, offset=offset), "https://t.example/movies/")
+    page = paginate(movies, Query(limit=limit, offset=offset), URL)
 
     assert [int(movie.id) for movie in page.movies] == list(range(total))[offset : offset + limit]
-    assert (links.next is None) == (offset + limit >= total)
-    assert (links.previous is None) == (offset == 0)
-    walked: list[Movie] = []
-    current = Query(limit=limit, offset=0)
-    while True:
-        walked += pagination.paginate(movies, current).movies
-        following = pagination.links(pagination.paginate(movies, current), current, "").next
-        if following is None:
-            break
-        current = read_query(QueryDict(following.removeprefix("?")))
-    assert walked == movies
+    assert (page.next is None) == (offset + limit >= total)
+    assert (page.previous is None) == (offset == 0)
 
 
-def test_links_keep_the_other_parameters() -> None:
-    asked = read_query(QueryDict("limit=2&search=kondō&fields=id,title&ordering=-title&x=1"))
-    page = pagination.paginate(MOVIES, asked)
-    links = pagination.links(page, asked, "https://t.example/movies/")
+@given(total=st.integers(0, 60), limit=st.integers(1, 250))
+def test_following_next_visits_every_movie_once(total: int, limit: int) -> None:
+    movies = [make_movie(id=str(n)) for n in range(total)]
+    page = paginate(movies, Query(limit=limit, offset=0), URL)
+    visited: list[Movie] = [*page.movies]
+    while page.next:
+        page = paginate(movies, parse_query(QueryDict(page.next.partition("?")[2])), URL)
+        visited += page.movies
 
-    assert links.next == (
+    assert visited == movies
+
+
+def test_links_have_the_other_parameters() -> None:
+    query = parse_query(QueryDict("limit=2&search=kondō&fields=id,title&ordering=-title&x=1"))
+    page = paginate(MOVIES, query, URL)
+
+    assert page.next == (
         "https://t.example/movies/?limit=2&offset=2&search=kond%C5%8D&ordering=-title"
         "&fields=id,title"
     )
-    assert pagination.link_header(links).count("rel=") == 3
-    assert read_query(QueryDict(links.next.partition("?")[2])) == asked._replace(offset=2)
+    assert page.link_header.count("rel=") == 3
+    assert parse_query(QueryDict(page.next.partition("?")[2])) == query._replace(offset=2)

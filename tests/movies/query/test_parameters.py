@@ -1,4 +1,4 @@
-"""The query parameters: what is refused, what is ignored, and that all are described."""
+"""The query parameters: which values are invalid, and which parameters are ignored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import pytest
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
-from movies.query.params import DetailQuerySerializer, ListQuerySerializer, Query, read_query
+from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer, Query, parse_query
 
 
 @pytest.mark.parametrize(
-    ("asked", "name", "allowed"),
+    ("query", "name", "allowed"),
     [
         *[(f"limit={bad}", "limit", "1 to 250") for bad in ("0", "-1", "251", "1e9", "abc", "1.0")],
         *[(f"limit={bad}", "limit", "1 to 250") for bad in ("", "+5", " 5", "٣", "9" * 5000)],
@@ -33,29 +33,29 @@ from movies.query.params import DetailQuerySerializer, ListQuerySerializer, Quer
         ("title=%00", "title", "Null"),
     ],
 )
-def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
-    asked: str, name: str, allowed: str
+def test_an_invalid_value_is_an_error_that_names_the_parameter_and_what_is_allowed(
+    query: str, name: str, allowed: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
-        read_query(QueryDict(asked))
+        parse_query(QueryDict(query))
     assert isinstance(caught.value.detail, dict)
     assert list(caught.value.detail) == [name]
     assert allowed in str(caught.value.detail[name])
 
 
-def test_a_parameter_that_is_not_known_is_ignored() -> None:
-    assert read_query(QueryDict("page=2&page=3&format=xml&foo")) == Query()
-    assert read_query(QueryDict("limit=abc"), DetailQuerySerializer) == Query()
+def test_unknown_parameters_are_ignored() -> None:
+    assert parse_query(QueryDict("page=2&page=3&format=xml&foo")) == Query()
+    assert parse_query(QueryDict("limit=abc"), DetailQuerySerializer) == Query()
 
 
-def test_equal_queries_are_equal_whatever_the_order_of_their_parameters() -> None:
-    asked = read_query(QueryDict("rt_score_min=90&title=castle&director="))
+def test_the_order_of_parameters_makes_no_difference() -> None:
+    query = parse_query(QueryDict("rt_score_min=90&title=castle&director="))
 
-    assert asked == read_query(QueryDict("title=castle&rt_score_min=90"))
-    assert asked == Query(filters=(("title", "castle"), ("rt_score_min", 90)))
+    assert query == parse_query(QueryDict("title=castle&rt_score_min=90"))
+    assert query == Query(filters=(("title", "castle"), ("rt_score_min", 90)))
 
 
-def test_every_parameter_is_described() -> None:
-    described: Mapping[str, Any] = ListQuerySerializer().get_fields()
+def test_every_parameter_has_a_help_text() -> None:
+    fields: Mapping[str, Any] = ListQuerySerializer().get_fields()
 
-    assert all(field.help_text for field in described.values())
+    assert all(field.help_text for field in fields.values())
