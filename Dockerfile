@@ -1,10 +1,11 @@
-# `docker build .` makes the image that serves; `--target test` the one for `make docker-run-tests`.
+# `docker build .` builds the image for production. `--target test` is for `make docker-run-tests`,
+# `--target fake-ghibli` for the demo profile of docker-compose.yml.
 
 FROM python:3.13-slim AS base
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# A number of its own, not one of the host's users; Kubernetes can only see that it is not root by it.
+# A user id above those of the host's users. Kubernetes' runAsNonRoot needs a number, not a name.
 RUN groupadd --gid 10001 totoro \
  && useradd --uid 10001 --gid totoro --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin totoro
 WORKDIR /app
@@ -22,35 +23,43 @@ COPY manage.py ./
 COPY movies movies
 COPY services services
 COPY totoro totoro
-COPY fake_ghibli fake_ghibli
-# Without the same files as in the Makefile's staticfiles/.made.
+# The same files are left out as in the Makefile.
 RUN DJANGO_SECRET_KEY=none-needed-to-copy-files python manage.py collectstatic --verbosity 0 --no-input \
       --ignore '*.map' --ignore 'redoc-old' --ignore '*-es-bundle*.js' \
  && chmod -R u=rwX,go=rX .
-# Bytecode, for a quick start of a user who may not write it; a registry that changes the files' times
-# does not make it void.
+# The user who serves cannot write bytecode. Unchecked, because image tools may change the files' times.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib .
 
 
 FROM build AS test
-COPY requirements/dev.txt /requirements/
-RUN pip --python /venv/bin/python install --quiet --require-hashes --requirement /requirements/dev.txt
+COPY requirements/test.txt /requirements/
+RUN pip --python /venv/bin/python install --quiet --require-hashes --requirement /requirements/test.txt
 COPY . .
 RUN chmod -R u=rwX,go=rX . && chown totoro:totoro .
-# PostgreSQL, which the tests start, refuses to run as root.
+# The tests start PostgreSQL, which refuses to run as root.
 USER 10001:10001
 CMD ["pytest"]
 
 
-FROM base
+# Needs the standard library, and the bundled catalogue of services/.
+FROM base AS fake-ghibli
+COPY services services
+COPY fake_ghibli fake_ghibli
+RUN chmod -R u=rwX,go=rX .
+USER 10001:10001
+EXPOSE 3900
+CMD ["python", "-m", "fake_ghibli", "--host", "0.0.0.0", "--port", "3900"]
+
+
+FROM base AS production
 COPY --from=build /venv /venv
 COPY --from=build /app /app
-# For the SQLite file where no DATABASE_URL is given: nothing else here may be written.
+# The SQLite file is here when DATABASE_URL is empty. All other folders are read-only for the user.
 RUN install --directory --owner=totoro --group=totoro var
 USER 10001:10001
 ENV PORT=8000
 EXPOSE 8000
-# /livez answers under any Host, whatever ALLOWED_HOSTS names.
+# /livez accepts any Host header, whatever ALLOWED_HOSTS is.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s CMD ["python", "-c", "\
 import http.client, os, sys; \
 livez = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=2); \

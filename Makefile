@@ -1,4 +1,4 @@
-# `make` prints what there is, from the comments behind the targets.
+# `make` lists the targets, with the comment after each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,43 +10,51 @@ COMPOSE := docker compose
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-help: ## This help
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-36s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/dev staticfiles/.made ## Set everything up and serve on PORT (8000)
-	@$(DEV) $(MANAGE) migrate --skip-checks --verbosity 0
-	@$(DEV) $(MANAGE) load_catalogue
+run: database staticfiles/.made ## Install what is needed, and serve on PORT (8000)
 	@$(DEV) exec $(MANAGE) serve
 
-test: $(VENV)/dev staticfiles/.made ## Run the tests, with a real Valkey and a real PostgreSQL
+dev: database ## Serve with Django's development server, which restarts when a file changes
+	@DJANGO_CONFIGURATION=Dev exec $(MANAGE) runserver $${PORT:-8000}
+
+database: $(VENV)/dev ## Migrate the database and load the bundled catalogue
+	@$(DEV) $(MANAGE) migrate --skip-checks --verbosity 0
+	@$(DEV) $(MANAGE) load_catalogue
+
+test: $(VENV)/test staticfiles/.made ## Run the tests, with a real Valkey and a real PostgreSQL
 	$(BIN)/pytest $(ARGS)
 
-test-browser: $(VENV)/dev staticfiles/.made ## Test the pages in Chromium, and picture them in screenshots/
+test-fast: $(VENV)/test staticfiles/.made ## Run the tests that start no server, in under 20 seconds
+	$(BIN)/pytest -m "not slow and not server and not minutes and not browser" $(ARGS)
+
+test-browser: $(VENV)/test staticfiles/.made ## Test the pages in Chromium, with screenshots in screenshots/
 	@command -v chromium >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
-test-faults: $(VENV)/dev staticfiles/.made ## All tests, those that take minutes too
+test-faults: $(VENV)/test staticfiles/.made ## Run all tests but the browser's, also those that take minutes
 	$(BIN)/pytest -m "not browser" $(ARGS)
 
 MINUTES ?= 10
 RATE ?= 300
 TTL ?= 10
-soak: $(VENV)/dev staticfiles/.made ## RATE (300) requests a second and faults at random for MINUTES (10)
+soak: $(VENV)/test staticfiles/.made ## Send RATE (300) requests a second for MINUTES (10), with random faults
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --rate $(RATE) --ttl $(TTL) $(ARGS)
 
-install: $(VENV)/main staticfiles/.made ## All that `make serve` needs but the database
+install: $(VENV)/main staticfiles/.made ## Install what `make serve` needs, except the database
 
-serve: ## The production server, with the environment as it is
+serve: ## Start the production server with the current environment variables
 	@exec $(MANAGE) serve
 
-fake-ghibli: $(VENV)/main ## A fake Ghibli API on port 3900 (ARGS="--help" for its options)
+fake-ghibli: $(VENV)/main ## Serve a fake Ghibli API on port 3900 (ARGS="--help" lists its options)
 	@exec $(BIN)/python -m fake_ghibli --port 3900 $(ARGS)
 
-static: ## Collect the static files anew
+static: ## Collect the static files again
 	@rm -rf staticfiles
 	@$(MAKE) --no-print-directory staticfiles/.made
 
-check: $(VENV)/dev ## The gate: format, lint, types, Django's checks, migrations, tests
+check: $(VENV)/test ## Check everything, as CI does: format, lint, types, Django, migrations, tests
 	$(BIN)/black --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m mypy .
@@ -55,37 +63,37 @@ check: $(VENV)/dev ## The gate: format, lint, types, Django's checks, migrations
 	$(DEV) $(MANAGE) makemigrations --check --dry-run
 	@$(MAKE) --no-print-directory test
 
-format: $(VENV)/dev ## Format the code and mend what the linter can
+format: $(VENV)/dev ## Format the code and fix what the linter can fix
 	$(BIN)/black --quiet .
 	$(BIN)/ruff check --quiet --fix .
 
-shell: $(VENV)/dev ## A Python shell with the models at hand
+shell: $(VENV)/dev ## Start a Python shell with the models imported
 	@$(DEV) $(MANAGE) shell_plus
 
-openapi: $(VENV)/dev ## Write docs/openapi.json anew, which the tests compare with the API's own
+openapi: $(VENV)/dev ## Update docs/openapi.json, which the tests compare with the API
 	@$(DEV) $(MANAGE) openapi > docs/openapi.json
 
-migrations: $(VENV)/dev ## Write the migrations that the models ask for
+migrations: $(VENV)/dev ## Create migrations for changed models
 	$(DEV) $(MANAGE) makemigrations
 
-lock: var/poetry/bin/poetry ## Lock the dependencies anew: poetry.lock and requirements/
+lock: var/poetry/bin/poetry ## Update poetry.lock and requirements/ after a change in pyproject.toml
 	$< lock
-	@mkdir -p requirements
-	$< export --quiet --format requirements.txt --output requirements/main.txt
-	$< export --quiet --format requirements.txt --output requirements/dev.txt --with dev
+	$< export --quiet --output requirements/main.txt
+	$< export --quiet --output requirements/dev.txt --with dev
+	$< export --quiet --output requirements/test.txt --with dev,test
 
-create-env-vars-from-template: ## Copy .env and .poetry.env from their templates, with new secrets
+create-env-vars-from-template: ## Create .env and .poetry.env from their templates, with random secrets
 	@sh scripts/create-env-vars.sh
 
-docker-totoro-server: .env ## Serve on 8000 with Redis and PostgreSQL, in containers
+docker-totoro-server: .env ## Serve on port 8000 with Redis and PostgreSQL, in containers
 	@sh scripts/check-env-vars.sh
 	$(COMPOSE) up --build
 
-docker-detached-totoro-server: .env ## The same in the background, until it is healthy
+docker-detached-totoro-server: .env ## The same in the background; returns when it is healthy
 	@sh scripts/check-env-vars.sh
 	$(COMPOSE) up --build --detach --wait || { $(COMPOSE) logs --tail 20 migrate web; exit 1; }
 
-docker-totoro-server-down: .env ## Stop the containers; the database stays
+docker-totoro-server-down: .env ## Stop and remove the containers, not the database
 	$(COMPOSE) --profile demo down
 
 docker-run-tests: ## Run the tests in a container
@@ -95,23 +103,29 @@ docker-run-tests: ## Run the tests in a container
 .env:
 	@echo "There is no .env yet: run 'make create-env-vars-from-template' first." >&2; exit 1
 
-# A recipe runs only when what it was made from is newer.
+# The files below are made again only when what they depend on is newer.
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
-	  || { echo "Totoro needs Python 3.11 to 3.14; '$(PYTHON)' is another (make PYTHON=python3.13 …)." >&2; exit 1; }
+	  || { echo "Totoro needs Python 3.11 to 3.14; '$(PYTHON)' is another version (try make PYTHON=python3.13 …)." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+
 $(VENV)/main: requirements/main.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	$(INSTALL)
 	@touch $@
 
+# Each of these files contains the one before it.
 $(VENV)/dev: requirements/dev.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	$(INSTALL)
 	@touch $@ $(VENV)/main
 
-# Source maps, the old Redoc and the module builds are most of drf-yasg's 25 MB, and nothing asks
-# for them.
+$(VENV)/test: requirements/test.txt | $(BIN)/python
+	$(INSTALL)
+	@touch $@ $(VENV)/dev $(VENV)/main
+
+# Most of drf-yasg's 25 MB are files that no page uses: source maps, the old Redoc, module builds.
 staticfiles/.made: requirements/main.txt totoro/static_files.py $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
 	@DJANGO_SECRET_KEY=none-needed-to-copy-files $(MANAGE) collectstatic --verbosity 0 --no-input \
 	  --ignore '*.map' --ignore 'redoc-old' --ignore '*-es-bundle*.js'
@@ -121,7 +135,6 @@ var/poetry/bin/poetry:
 	$(PYTHON) -m venv var/poetry
 	var/poetry/bin/pip install --quiet poetry==2.5.1 poetry-plugin-export poetry-plugin-pypi-mirror
 
-
-.PHONY: openapi help run test test-browser test-faults soak install serve fake-ghibli static check format shell migrations lock \
-  create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
+.PHONY: help run dev database test test-fast test-browser test-faults soak install serve fake-ghibli static check format \
+  shell openapi migrations lock create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
   docker-totoro-server-down docker-run-tests

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Warns of names in .env that .env.template does not have: nothing reads them, so they are misspelt or
+# Warn about names in .env that .env.template does not have: nothing reads them, so they are misspelt or
 # out of date.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,6 +10,6 @@ known=" $(names .env.template | tr '\n' ' ')"
 for name in $(names .env); do
     case "$known" in
     *" $name "*) ;;
-    *) echo "warning: .env sets $name, which nothing reads: .env.template has the names" >&2 ;;
+    *) echo "warning: .env sets $name, which nothing reads; .env.template lists the names" >&2 ;;
     esac
 done

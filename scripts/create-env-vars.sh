@@ -1,6 +1,6 @@
 #!/bin/sh
-# Copies .env.template and .poetry.env.template to the files that git ignores, with random secrets in
-# place of the template's words. A file that is there already is left alone.
+# Create .env and .poetry.env, which git ignores, from their templates, with random secrets. An existing
+# file is not changed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
 create() { # TEMPLATE FILE
     if [ -e "$2" ]; then
-        echo "$2 is there already: left alone"
+        echo "$2 exists already and was not changed"
         return
     fi
     umask 077

@@ -314,8 +314,12 @@ class Dev(Base):
     STALE_IF_ERROR = variable("3153600000", env.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True
-    # For the toolbar's files, which `make static` does not collect.
+    # Static files come from their sources under their plain names, so that a change shows at once. There
+    # is no such folder, so no list of hashed names either.
+    STATIC_ROOT = BASE_DIR / "var" / "no-static-files"
     WHITENOISE_USE_FINDERS = True
+    WHITENOISE_AUTOREFRESH = True
+    WHITENOISE_MAX_AGE = 0
 
     INSTALLED_APPS = [*Base.INSTALLED_APPS, "django_extensions", "debug_toolbar"]
     # First, so that it does not affect requests without a toolbar.
