@@ -314,8 +314,8 @@ class Dev(Base):
     STALE_IF_ERROR = variable("3153600000", env.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True
-    # Static files come from their sources under their plain names, so that a change shows at once. There
-    # is no such folder, so no list of hashed names either.
+    # Serve static files from their sources under their plain names, so that a change shows at once. This
+    # folder does not exist, so there is no manifest of hashed names.
     STATIC_ROOT = BASE_DIR / "var" / "no-static-files"
     WHITENOISE_USE_FINDERS = True
     WHITENOISE_AUTOREFRESH = True
