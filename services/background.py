@@ -1,4 +1,4 @@
-"""Calls that cannot be interrupted, in threads of their own, so that nobody has to wait for their end."""
+"""Blocking calls in daemon threads, for callers that stop waiting after a time limit."""
 
 import socket
 import threading
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 
 def start(function: Callable[..., T], *args: Any, name: str, **kwargs: Any) -> Future[T]:
-    """Call the function in a new thread; return its outcome to come.
+    """Call the function in a new thread with this name.
 
-    The thread is a daemon, unlike an executor's: nobody has to wait for one that is stuck, not even
-    the end of the process.
+    Unlike an executor's, the thread is a daemon: a call that hangs does not delay the exit of the
+    process.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 (raised again in whoever wants the result)
+        except BaseException as error:  # noqa: BLE001 (raised again by future.result())
             future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
@@ -28,9 +28,9 @@ def start(function: Callable[..., T], *args: Any, name: str, **kwargs: Any) -> F
 
 
 class CoalescedCalls:
-    """Calls of which one at a time runs for each key: who comes meanwhile gets its outcome.
+    """Runs one call at a time for each key; callers that come meanwhile share its result.
 
-    So one that is stuck holds one thread, however often it is called.
+    So a call that hangs occupies one thread, however often it is repeated.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,22 +50,30 @@ class CoalescedCalls:
 
 
 class Resolver:
-    """The system's resolver, with an end to the waiting."""
+    """The system's DNS resolver with a time limit, which getaddrinfo lacks."""
 
     def __init__(self, name: str = "resolver") -> None:
-        self._lookups = CoalescedCalls(name)
-        # Look-ups that took longer than their caller waited: the next caller gets what they find.
-        self._late: dict[tuple[str, int], Future[list[Any]]] = {}
+        self._name = name
+        self._lock = threading.Lock()
+        # Each stays until a caller has received its result, which may be one that comes later.
+        self._lookups: dict[tuple[str, int], Future[list[Any]]] = {}
 
     def addresses(self, host: str, port: int, seconds: float) -> list[str]:
-        """Return the host's addresses; OSError or UnicodeError for none, TimeoutError if it takes
-        longer than `seconds`."""
-        key = (host, port)
-        lookup = self._late.pop(key, None) or self._lookups.start(
-            key, socket.getaddrinfo, host, port, type=socket.SOCK_STREAM
-        )
+        """Return the host's addresses.
+
+        Raises OSError or UnicodeError if there are none, TimeoutError after `seconds`.
+        """
+        lookup = self._lookup(host, port)
         done, _ = wait([lookup], seconds)
         if not done:
-            self._late[key] = lookup
             raise TimeoutError
+        self._lookups.pop((host, port), None)
         return list(dict.fromkeys(str(address[0]) for *_, address in lookup.result()))
+
+    def _lookup(self, host: str, port: int) -> Future[list[Any]]:
+        with self._lock:
+            if (host, port) not in self._lookups:
+                self._lookups[host, port] = start(
+                    socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, name=self._name
+                )
+            return self._lookups[host, port]

@@ -548,7 +548,7 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
     api: Client, settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(freshness, "COOL_DOWNS", (0.05,))
-    monkeypatch.setattr(client, "RETRY_BACKOFF", 0.02)
+    monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
     with Scripted() as upstream, Proxy(valkey.port) as redis:
         url = f"redis://127.0.0.1:{redis.port}/0"
         settings.REDIS_URL, settings.CACHES = url, redis_caches(url)

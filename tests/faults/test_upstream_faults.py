@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import trustme
 from django.test import Client
 from prometheus_client import REGISTRY
@@ -30,7 +29,7 @@ from pytest_django.fixtures import Settings
 
 from services import freshness
 from services.exceptions import Reason
-from services.ghibli import client
+from services.ghibli import client, transport
 from services.ghibli.client import GhibliClient
 from services.models import KeptSnapshot
 from tests.conftest import restart_service
@@ -130,8 +129,8 @@ def impatient(trouble: Trouble) -> Trouble:
 
     @contextmanager
     def hurried(it: World) -> Iterator[None]:
-        for name in ("RESOLVE_TIMEOUT", "CONNECT_TIMEOUT", "READ_TIMEOUT"):
-            it.patch.setattr(client, name, 0.2)
+        for name in ("RESOLVE_SECONDS", "CONNECT_SECONDS", "READ_SECONDS"):
+            it.patch.setattr(transport, name, 0.2)
         yield from entered(trouble(it))
 
     return hurried
@@ -198,7 +197,7 @@ def bug_in_totoro(it: World) -> Iterator[None]:
         raise TypeError("a bug")
 
     with it.patch.context() as patch:
-        patch.setattr(requests.Session, "get", broken)
+        patch.setattr("requests.adapters.HTTPAdapter.send", broken)
         yield
 
 
@@ -352,7 +351,7 @@ def authority() -> trustme.CA:
 def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
     monkeypatch.setattr(freshness, "COOL_DOWNS", (COOL_DOWN,))
-    monkeypatch.setattr(client, "RETRY_BACKOFF", 0.02)
+    monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
 
 
 @pytest.fixture

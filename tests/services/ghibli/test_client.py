@@ -25,12 +25,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 import trustme
 
 from services.catalogue.merge import Catalogue, build
 from services.exceptions import Reason, UpstreamError
-from services.ghibli.client import GhibliClient, make_session
+from services.ghibli.client import GhibliClient
 from tests.support.scripted import (
     CATALOGUE,
     FILMS,
@@ -761,12 +760,11 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusting(authority: trustme.CA, tmp_path: Path) -> requests.Session:
-    """A session that trusts the authority."""
-    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    session = make_session()
-    session.verify = str(tmp_path / "authority.pem")
-    return session
+def _trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests trust the authority."""
+    bundle = str(tmp_path / "authority.pem")
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", bundle)
 
 
 def tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -783,17 +781,17 @@ def self_signed() -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_of_a_trusted_authority_is_accepted(
-    authority: trustme.CA, trusting: requests.Session
-) -> None:
+@pytest.mark.usefixtures("_trusted")
+def test_a_certificate_of_a_trusted_authority_is_accepted(authority: trustme.CA) -> None:
     with Scripted(tls=tls(authority.issue_cert("127.0.0.1"))) as upstream:
-        client = GhibliClient(upstream.url, session=trusting)
+        client = GhibliClient(upstream.url)
         client.fetch()
 
         assert client.fetch().films == CATALOGUE.films
         assert upstream.connections <= 2
 
 
+@pytest.mark.usefixtures("_trusted")
 @pytest.mark.parametrize(
     "context",
     [
@@ -808,21 +806,21 @@ def test_a_certificate_of_a_trusted_authority_is_accepted(
 )
 def test_a_certificate_that_proves_nothing_is_refused(
     authority: trustme.CA,
-    trusting: requests.Session,
     context: Callable[[trustme.CA], ssl.SSLContext],
 ) -> None:
     with Scripted(tls=context(authority)) as upstream:
-        assert failure(upstream.url, session=trusting).reason == Reason.TLS
+        assert failure(upstream.url).reason == Reason.TLS
         assert upstream.requests == []
         assert upstream.connections <= 2
 
 
-def test_the_deadline_cuts_off_tls_too(authority: trustme.CA, trusting: requests.Session) -> None:
+@pytest.mark.usefixtures("_trusted")
+def test_the_deadline_cuts_off_tls_too(authority: trustme.CA) -> None:
     context = tls(authority.issue_cert("127.0.0.1"))
     with Scripted(films=lambda it: it.drip(FILMS), tls=context) as upstream:
         start = time.monotonic()
 
-        assert failure(upstream.url, session=trusting, deadline=0.4).reason == Reason.DEADLINE
+        assert failure(upstream.url, deadline=0.4).reason == Reason.DEADLINE
         assert time.monotonic() - start < 2
 
 
