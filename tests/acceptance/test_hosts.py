@@ -1,4 +1,4 @@
-"""Under which names Totoro answers, and how it says so where it does not."""
+"""Which hosts Totoro accepts, and how it rejects the others."""
 
 import socket
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from totoro.middleware import MAX_HOST_LENGTH, MAX_LOGGED_HOSTS
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Totoro]:
-    """A server of the test's own, which has logged nothing yet."""
+    """A new server with an empty log."""
     server = Totoro(tmp_path, ALLOWED_HOSTS="movies.example,127.0.0.1")
     yield server
     server.terminate()
 
 
-def refused(server: Totoro) -> list[dict[str, Any]]:
+def rejected(server: Totoro) -> list[dict[str, Any]]:
     return server.events("host_not_allowed")
 
 
-def test_a_host_that_is_not_allowed_is_told_what_decides_it(fresh: Totoro) -> None:
+def test_the_error_for_a_host_names_allowed_hosts(fresh: Totoro) -> None:
     response = fresh.get("/movies/", headers={"Host": "evil.example"})
 
     assert response.status_code == 400
@@ -41,30 +41,30 @@ def test_a_host_that_is_not_allowed_is_told_what_decides_it(fresh: Totoro) -> No
     assert "ALLOWED_HOSTS" in explanation["solution"]
 
 
-def test_each_host_that_is_not_allowed_is_logged_once(fresh: Totoro) -> None:
+def test_logs_each_rejected_host_once(fresh: Totoro) -> None:
     for _ in range(3):
         for host in ("a.example", "A.example:8080", "b.example", "[::2]"):
             for path in ("/movies/", "/", "/none/", "/problems/"):
                 assert fresh.get(path, headers={"Host": host}).status_code == 400
         assert fresh.get("/problems/", headers={"Host": "movies.example:81"}).ok
 
-    assert [event["host"] for event in refused(fresh)] == ["a.example", "b.example", "[::2]"]
-    assert {event["level"] for event in refused(fresh)} == {"warning"}
+    assert [event["host"] for event in rejected(fresh)] == ["a.example", "b.example", "[::2]"]
+    assert {event["level"] for event in rejected(fresh)} == {"warning"}
 
 
-def test_nobody_can_fill_the_log_with_hosts(fresh: Totoro) -> None:
+def test_clients_cannot_fill_the_log_with_hosts(fresh: Totoro) -> None:
     for number in range(MAX_LOGGED_HOSTS + 20):
         host = f"{number}.{'x' * 7000}.example"
         assert fresh.get("/problems/", headers={"Host": host}).status_code == 400
 
-    assert len(refused(fresh)) == MAX_LOGGED_HOSTS
-    assert max(len(event["host"]) for event in refused(fresh)) == MAX_HOST_LENGTH
+    assert len(rejected(fresh)) == MAX_LOGGED_HOSTS
+    assert max(len(event["host"]) for event in rejected(fresh)) == MAX_HOST_LENGTH
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_whoever_watches_over_totoro_may_use_any_host(fresh: Totoro, path: str) -> None:
+def test_probes_may_use_any_host(fresh: Totoro, path: str) -> None:
     assert fresh.get(path, headers={"Host": "10.0.0.9:8000"}).status_code in (200, 503)
-    assert refused(fresh) == []
+    assert rejected(fresh) == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_whoever_watches_over_totoro_may_use_any_host(fresh: Totoro, path: str) 
         b"Host: a_b.example/",
     ],
 )
-def test_a_host_that_is_none_is_a_malformed_request(fresh: Totoro, lines: bytes) -> None:
+def test_a_malformed_host_is_a_bad_request(fresh: Totoro, lines: bytes) -> None:
     with socket.create_connection(("127.0.0.1", fresh.port), timeout=10) as connection:
         connection.sendall(b"GET /problems/ HTTP/1.1\r\n" + lines + b"\r\n\r\n")
         response = HTTPResponse(connection)
@@ -86,4 +86,4 @@ def test_a_host_that_is_none_is_a_malformed_request(fresh: Totoro, lines: bytes)
 
     assert response.status == 400
     assert not body or b'"type":"/problems/bad-request/"' in body
-    assert refused(fresh) == []
+    assert rejected(fresh) == []

@@ -1,4 +1,4 @@
-"""Every method at every address, whatever the client accepts, at the real server."""
+"""Every method at every URL with any Accept header, at the real server."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import pytest
 from tests.support.servers import Totoro
 
 ALLOWED = ["GET", "HEAD", "OPTIONS"]
-REFUSED = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "TRACE", "BREW"]
+NOT_ALLOWED = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "TRACE", "BREW"]
 
-ADDRESSES = [
+URLS = [
     "/",
     "/?format=openapi",
     "/redoc/",
@@ -51,14 +51,14 @@ ACCEPTS = [
 accepts = pytest.mark.parametrize("accept", ACCEPTS, ids=lambda accept: repr(accept)[:30])
 
 
-class Answer:
+class Reply:
     def __init__(self, connection: HTTPConnection, method: str, path: str, accept: str | None):
         connection.request(method, path, headers={} if accept is None else {"Accept": accept})
         response = connection.getresponse()
         self.status, self.headers, self.body = response.status, response.headers, response.read()
 
     @property
-    def kind(self) -> str:
+    def media_type(self) -> str:
         return self.headers.get_content_type() if "Content-Type" in self.headers else ""
 
 
@@ -69,68 +69,68 @@ def connection(server: Totoro) -> Iterator[HTTPConnection]:
     connection.close()
 
 
-def assert_problem(answer: Answer, status: int) -> None:
-    assert answer.status == status
-    assert answer.kind == "application/problem+json"
-    assert answer.headers["Cache-Control"] == "no-store"
+def assert_problem(reply: Reply, status: int) -> None:
+    assert reply.status == status
+    assert reply.media_type == "application/problem+json"
+    assert reply.headers["Cache-Control"] == "no-store"
 
 
 @accepts
-@pytest.mark.parametrize("path", ADDRESSES)
+@pytest.mark.parametrize("path", URLS)
 def test_options_lists_the_methods_as_json(
     connection: HTTPConnection, path: str, accept: str | None
 ) -> None:
-    answer = Answer(connection, "OPTIONS", path, accept)
+    reply = Reply(connection, "OPTIONS", path, accept)
 
-    assert answer.status == 200
-    assert answer.kind == "application/json"
-    assert answer.headers["Allow"] == ", ".join(ALLOWED)
-    assert json.loads(answer.body) == {"methods": ALLOWED}
+    assert reply.status == 200
+    assert reply.media_type == "application/json"
+    assert reply.headers["Allow"] == ", ".join(ALLOWED)
+    assert json.loads(reply.body) == {"methods": ALLOWED}
 
 
 @accepts
-@pytest.mark.parametrize("path", ADDRESSES)
-def test_another_method_is_a_problem_that_names_the_allowed(
+@pytest.mark.parametrize("path", URLS)
+def test_another_method_is_a_problem_with_the_allowed_methods(
     connection: HTTPConnection, path: str, accept: str | None
 ) -> None:
-    for method in REFUSED:
-        answer = Answer(connection, method, path, accept)
+    for method in NOT_ALLOWED:
+        reply = Reply(connection, method, path, accept)
 
-        assert_problem(answer, 405)
-        assert answer.headers["Allow"] == ", ".join(ALLOWED)
-        assert json.loads(answer.body)["type"] == "/problems/method-not-allowed/"
+        assert_problem(reply, 405)
+        assert reply.headers["Allow"] == ", ".join(ALLOWED)
+        assert json.loads(reply.body)["type"] == "/problems/method-not-allowed/"
 
 
 @accepts
 @pytest.mark.parametrize("path", UNKNOWN)
-def test_an_unknown_address_is_a_problem_for_every_method(
+def test_an_unknown_url_is_a_problem_for_every_method(
     connection: HTTPConnection, path: str, accept: str | None
 ) -> None:
-    for method in [*ALLOWED, *REFUSED]:
-        assert_problem(Answer(connection, method, path, accept), 404)
+    for method in [*ALLOWED, *NOT_ALLOWED]:
+        assert_problem(Reply(connection, method, path, accept), 404)
 
 
 @accepts
-@pytest.mark.parametrize("path", ADDRESSES)
-def test_get_and_head_answer_alike_and_errors_are_problems(
+@pytest.mark.parametrize("path", URLS)
+def test_head_equals_get_and_errors_are_problems(
     connection: HTTPConnection, path: str, accept: str | None
 ) -> None:
-    whole = Answer(connection, "GET", path, accept)
-    head = Answer(connection, "HEAD", path, accept)
+    whole = Reply(connection, "GET", path, accept)
+    head = Reply(connection, "HEAD", path, accept)
 
     assert whole.status in (200, 404, 406)
-    assert (head.status, head.kind, head.body) == (whole.status, whole.kind, b"")
+    assert (head.status, head.media_type, head.body) == (whole.status, whole.media_type, b"")
     if whole.status != 200:
         assert_problem(whole, whole.status)
 
 
 @pytest.mark.parametrize("accept", ["", ",,,", " , ,", ";q=0.5"])
-@pytest.mark.parametrize("path", ADDRESSES)
-def test_an_empty_list_of_what_is_accepted_is_none_at_all(
+@pytest.mark.parametrize("path", URLS)
+def test_an_empty_accept_header_equals_a_missing_one(
     connection: HTTPConnection, path: str, accept: str
 ) -> None:
-    without = Answer(connection, "GET", path, None)
+    without = Reply(connection, "GET", path, None)
 
-    answer = Answer(connection, "GET", path, accept)
+    reply = Reply(connection, "GET", path, accept)
 
-    assert (answer.status, answer.kind) == (without.status, without.kind)
+    assert (reply.status, reply.media_type) == (without.status, without.media_type)

@@ -1,4 +1,4 @@
-"""Behind a proxy that takes a prefix off, links lead back through it."""
+"""Behind a proxy that strips a path prefix, links contain the prefix."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ PAGES = ["/", "/redoc/", "/movies/", "/movies/?limit=2", "/problems/", "/problem
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    """The real server, which trusts one proxy."""
+    """A server that trusts one proxy."""
     with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path_factory.mktemp("proxied"), GHIBLI_API_BASE_URL=upstream.url, TRUSTED_PROXIES=1
@@ -37,8 +37,8 @@ def links_of(server: Totoro, page: str, headers: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_of_a_page_leads_through_the_prefix(page: str, proxied: Totoro) -> None:
-    # Both kinds of client in turn: neither gets what was stored for the other.
+def test_every_link_of_a_page_has_the_prefix(page: str, proxied: Totoro) -> None:
+    # With and without a prefix in turn: neither gets what was stored for the other.
     for headers, prefix in [({}, ""), ({"X-Forwarded-Prefix": PREFIX}, PREFIX)] * 2:
         for link in links_of(proxied, page, headers):
             assert link.startswith(f"{prefix}/")
@@ -47,17 +47,19 @@ def test_every_link_of_a_page_leads_through_the_prefix(page: str, proxied: Totor
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
-def test_the_type_of_a_problem_leads_through_the_prefix(prefix: str, proxied: Totoro) -> None:
+def test_the_type_of_a_problem_has_the_prefix(prefix: str, proxied: Totoro) -> None:
     headers = {"X-Forwarded-Prefix": prefix} if prefix else {}
     problem = proxied.get("/movies/nope/", headers=headers).json()
 
     assert problem["type"] == f"{prefix}/problems/movie-not-found/"
-    types = [kind["type"] for kind in proxied.get("/problems/", headers=headers).json()]
+    types = [
+        problem_type["type"] for problem_type in proxied.get("/problems/", headers=headers).json()
+    ]
     assert f"{prefix}/problems/not-found/" in types
     assert all(link.startswith(f"{prefix}/problems/") for link in types)
 
 
-def test_a_prefix_of_a_client_without_a_trusted_proxy_is_ignored(tmp_path: Path) -> None:
+def test_ignores_a_prefix_without_a_trusted_proxy(tmp_path: Path) -> None:
     server = Totoro(tmp_path)
     try:
         headers = {"X-Forwarded-Prefix": PREFIX}

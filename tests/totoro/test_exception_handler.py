@@ -1,4 +1,4 @@
-"""Every error as a problem (RFC 9457), and nothing else: no HTML, no hint of the code."""
+"""Every error is a problem (RFC 9457): never HTML, never details of the code."""
 
 import json
 import re
@@ -27,8 +27,8 @@ from totoro.problem_types import PROBLEM_TYPES
 KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
 EXPOSED = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
 EXPOSED += ["X-Request-ID", "Cache-Status"]
-# A flight failed: the services turn it into MoviesUnavailable or a stale answer.
-NEVER_SEEN = {UpstreamError}
+# A failed refresh: the services turn it into MoviesUnavailable or serve stale data.
+NEVER_RAISED_TO_VIEWS = {UpstreamError}
 # Nobody logs in.
 IMPOSSIBLE = {drf.AuthenticationFailed, drf.NotAuthenticated}
 
@@ -69,19 +69,19 @@ def assert_problem(
     assert problem["request_id"] == response.headers["X-Request-ID"]
 
 
-# The table
+# The table of problem types
 
 
 @pytest.mark.parametrize("error", [*tree(TotoroError), TotoroError])
-def test_each_error_of_the_services_has_a_problem_of_its_own(error: type[BaseException]) -> None:
+def test_each_service_error_has_its_own_problem_type(error: type[BaseException]) -> None:
     # MoviesUnavailable has one for each reason.
-    expected = error not in {*NEVER_SEEN, TotoroError, MoviesUnavailable}
+    expected = error not in {*NEVER_RAISED_TO_VIEWS, TotoroError, MoviesUnavailable}
 
     assert (error in PROBLEM_TYPE_BY_EXCEPTION) is expected
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_each_reason_has_a_problem_of_its_own(reason: Reason) -> None:
+def test_each_reason_has_its_own_problem_type(reason: Reason) -> None:
     problem = problem_type_of(MoviesUnavailable(reason, retry_after=1))
 
     assert problem.status == 503
@@ -89,7 +89,7 @@ def test_each_reason_has_a_problem_of_its_own(reason: Reason) -> None:
     assert problem.name in PROBLEM_TYPES
 
 
-def test_the_tree_of_errors_is_the_whole_file() -> None:
+def test_every_service_error_is_in_one_tree() -> None:
     classes = [value for value in vars(exceptions).values() if isinstance(value, type)]
     errors = {value for value in classes if issubclass(value, BaseException)}
 
@@ -97,7 +97,7 @@ def test_the_tree_of_errors_is_the_whole_file() -> None:
 
 
 @pytest.mark.parametrize("error", [e for e in tree(drf.APIException) if e not in IMPOSSIBLE])
-def test_each_error_of_drf_has_a_problem_with_its_status(error: type[drf.APIException]) -> None:
+def test_each_drf_error_has_a_problem_type_with_its_status(error: type[drf.APIException]) -> None:
     assert problem_type_of(error.__new__(error)).status == error.status_code
 
 
@@ -116,21 +116,21 @@ def test_each_error_of_drf_has_a_problem_with_its_status(error: type[drf.APIExce
         (KeyError("x"), 500),
     ],
 )
-def test_an_error_has_a_status(error: BaseException, status: int) -> None:
+def test_an_error_maps_to_a_status(error: BaseException, status: int) -> None:
     assert problem_type_of(error).status == status
 
 
-# What a client sees
+# Responses to errors
 
 
-def test_a_foreign_host_is_not_allowed(api: Client) -> None:
+def test_rejects_a_host_that_is_not_allowed(api: Client) -> None:
     response = api.get("/movies/", headers={"Host": "evil.example"})
 
     assert_problem(response, 400, "host-not-allowed", instance="/movies/")
     assert "evil" not in response.text
 
 
-def test_what_django_finds_suspicious_is_a_bad_request(broken: Client) -> None:
+def test_a_suspicious_operation_is_a_bad_request(broken: Client) -> None:
     response = broken.get("/django/suspicious/")
 
     assert_problem(response, 400, "bad-request", instance="/django/suspicious/")
@@ -138,7 +138,7 @@ def test_what_django_finds_suspicious_is_a_bad_request(broken: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/django/forbidden/", "/drf/forbidden/", "/drf/drf-forbidden/"])
-def test_what_is_not_allowed_is_forbidden(broken: Client, path: str) -> None:
+def test_permission_denied_is_forbidden(broken: Client, path: str) -> None:
     response = broken.get(path)
 
     assert_problem(response, 403, "forbidden", instance=path)
@@ -146,12 +146,14 @@ def test_what_is_not_allowed_is_forbidden(broken: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/films/", "/favicon.ico", "/static/none.js", "/problems/none/"])
-def test_an_unknown_address_is_not_found(api: Client, path: str) -> None:
+def test_an_unknown_url_is_not_found(api: Client, path: str) -> None:
     assert_problem(api.get(path), 404, "not-found", instance=path)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_unknown_movie_is_not_found_and_named(api: Client, upstream: FakeGhibli) -> None:
+def test_an_unknown_movie_is_not_found_and_its_id_is_named(
+    api: Client, upstream: FakeGhibli
+) -> None:
     detail = "Movie ID Kondō not present in external API!"
 
     response = api.get("/movies/Kondō/")
@@ -169,50 +171,50 @@ def test_other_methods_are_not_allowed(api: Client, path: str, method: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/1/", "/livez"])
-def test_what_is_not_offered_is_not_acceptable(api: Client, path: str) -> None:
+def test_an_unsupported_media_type_in_accept_is_not_acceptable(api: Client, path: str) -> None:
     response = api.get(path, headers={"Accept": "application/xml"})
 
     assert_problem(response, 406, "not-acceptable", instance=path)
 
 
-def test_an_endless_address_is_too_long(api: Client) -> None:
+def test_a_path_of_10_000_characters_is_too_long(api: Client) -> None:
     path = f"/movies/{'x' * 10_000}/"
 
     assert_problem(api.get(path), 414, "uri-too-long", instance=path)
 
 
-def test_an_endless_query_is_too_long(api: Client) -> None:
+def test_a_query_of_10_000_characters_is_too_long(api: Client) -> None:
     response = api.get("/movies/", {"search": "x" * 10_000})
 
     assert_problem(response, 414, "uri-too-long", instance="/movies/")
 
 
-def test_a_body_in_an_unknown_format_is_refused(broken: Client) -> None:
+def test_a_body_in_an_unknown_format_is_an_unsupported_media_type(broken: Client) -> None:
     response = broken.post("/drf/bug/", b"<x/>", content_type="application/xml")
 
     assert_problem(response, 415, "unsupported-media-type", instance="/drf/bug/")
 
 
-def test_a_body_that_cannot_be_read_is_a_bad_request(broken: Client) -> None:
+def test_a_malformed_body_is_a_bad_request(broken: Client) -> None:
     response = broken.post("/drf/bug/", b"{", content_type="application/json")
 
     assert_problem(response, 400, "bad-request", instance="/drf/bug/")
 
 
-def test_a_bad_parameter_is_named(broken: Client) -> None:
+def test_names_an_invalid_parameter(broken: Client) -> None:
     response = broken.get("/drf/parameter/")
 
     detail = "limit: Must be at most 250. And more."
     assert_problem(response, 400, "bad-request", instance="/drf/parameter/", detail=detail)
 
 
-def test_several_complaints_make_one_detail(broken: Client) -> None:
+def test_joins_several_messages_into_one_detail(broken: Client) -> None:
     response = broken.get("/drf/several/")
 
     assert_problem(response, 400, "bad-request", instance="/drf/several/", detail="One. Two.")
 
 
-def test_who_asks_too_often_is_told_how_long_to_wait(broken: Client) -> None:
+def test_too_many_requests_say_how_long_to_wait(broken: Client) -> None:
     response = broken.get("/drf/throttled/")
 
     assert_problem(response, 429, "too-many-requests", instance="/drf/throttled/")
@@ -220,7 +222,7 @@ def test_who_asks_too_often_is_told_how_long_to_wait(broken: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/django/bug/", "/drf/bug/"])
-def test_a_bug_tells_nothing_of_itself(broken: Client, path: str) -> None:
+def test_a_bug_exposes_no_details(broken: Client, path: str) -> None:
     response = broken.get(path)
 
     detail = "Something went wrong in Totoro."
@@ -229,14 +231,14 @@ def test_a_bug_tells_nothing_of_itself(broken: Client, path: str) -> None:
     assert "RuntimeError" not in response.text
 
 
-def test_without_movies_the_reason_and_the_wait_are_told(broken: Client) -> None:
+def test_unavailable_movies_give_the_reason_and_how_long_to_wait(broken: Client) -> None:
     response = broken.get("/drf/unavailable/")
 
     assert_problem(response, 503, "upstream-read-timeout", instance="/drf/unavailable/")
     assert response["Retry-After"] == "5"
 
 
-# How it is asked for
+# Requests
 
 
 @pytest.mark.django_db(transaction=True)
@@ -250,7 +252,7 @@ def test_without_movies_the_reason_and_the_wait_are_told(broken: Client) -> None
         "application/json;q=0.5, */*",
     ],
 )
-def test_json_is_the_same_bytes_however_it_is_asked_for(
+def test_json_is_the_same_bytes_for_every_accept_header(
     api: Client, upstream: FakeGhibli, accept: str
 ) -> None:
     plain = api.get("/movies/")
@@ -264,9 +266,7 @@ def test_json_is_the_same_bytes_however_it_is_asked_for(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("query", ["format=xml", "format=api", "format=openapi", "callback=x"])
-def test_an_unknown_parameter_changes_nothing(
-    api: Client, upstream: FakeGhibli, query: str
-) -> None:
+def test_ignores_an_unknown_parameter(api: Client, upstream: FakeGhibli, query: str) -> None:
     plain = api.get("/movies/")
 
     response = api.get(f"/movies/?{query}")
@@ -275,7 +275,7 @@ def test_an_unknown_parameter_changes_nothing(
     assert response.content == plain.content
 
 
-def test_an_address_without_its_last_slash_leads_to_the_one_with_it(api: Client) -> None:
+def test_redirects_to_the_url_with_a_trailing_slash(api: Client) -> None:
     response = api.get("/movies?limit=1")
 
     assert response.status_code == 301
@@ -287,32 +287,35 @@ def test_an_address_without_its_last_slash_leads_to_the_one_with_it(api: Client)
 
 @pytest.mark.parametrize("path", ["/movies", "/movies/none", "/redoc", "/problems/not-found"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "OPTIONS"])
-def test_the_way_to_the_last_slash_keeps_the_method(server: Totoro, method: str, path: str) -> None:
+def test_the_trailing_slash_redirect_preserves_the_method(
+    server: Totoro, method: str, path: str
+) -> None:
     response = requests.request(method, server.url + path, allow_redirects=False, timeout=10)
 
     assert response.status_code == 308
     assert response.headers["Location"] == f"{path}/"
 
 
-@pytest.mark.parametrize("given", ["a", "A-Z.0_9", "x" * 64])
-def test_a_request_keeps_its_id(api: Client, given: str) -> None:
-    assert api.get("/livez", headers={"X-Request-ID": given})["X-Request-ID"] == given
+@pytest.mark.parametrize("client_id", ["a", "A-Z.0_9", "x" * 64])
+def test_uses_the_request_id_of_the_client(api: Client, client_id: str) -> None:
+    assert api.get("/livez", headers={"X-Request-ID": client_id})["X-Request-ID"] == client_id
 
 
 @pytest.mark.parametrize(
-    "given", ["", " ", "a b", "a\r\nSet-Cookie: b", "a\n", "a\0", "x" * 65, "é", "a,b", "<script>"]
+    "client_id",
+    ["", " ", "a b", "a\r\nSet-Cookie: b", "a\n", "a\0", "x" * 65, "é", "a,b", "<script>"],
 )
-def test_a_strange_request_id_is_replaced(api: Client, given: str) -> None:
-    used = api.get("/livez", headers={"X-Request-ID": given})["X-Request-ID"]
+def test_replaces_an_invalid_request_id(api: Client, client_id: str) -> None:
+    used = api.get("/livez", headers={"X-Request-ID": client_id})["X-Request-ID"]
 
     assert re.fullmatch("[0-9a-f]{32}", used)
 
 
-def test_two_requests_have_different_ids(api: Client) -> None:
+def test_request_ids_are_unique(api: Client) -> None:
     assert api.get("/livez")["X-Request-ID"] != api.get("/livez")["X-Request-ID"]
 
 
-def test_a_preflight_allows_reading_from_anywhere(api: Client) -> None:
+def test_a_preflight_allows_any_origin_to_read(api: Client) -> None:
     response = api.options(
         "/movies/",
         headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"},
@@ -326,7 +329,7 @@ def test_a_preflight_allows_reading_from_anywhere(api: Client) -> None:
     assert response["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_listed_origin_may_read_and_caches_tell_origins_apart(
+def test_only_listed_origins_may_read_and_responses_vary_by_origin(
     api: Client, settings: Settings
 ) -> None:
     settings.CORS_ALLOW_ALL_ORIGINS = False
@@ -341,11 +344,11 @@ def test_a_listed_origin_may_read_and_caches_tell_origins_apart(
     assert "origin" in other["Vary"]
 
 
-# Through the real server
+# At the real server
 
 
-def ask(server: Totoro, request: bytes) -> tuple[HTTPResponse, bytes]:
-    """Sends the bytes as they are; http.client would mend them."""
+def send(server: Totoro, request: bytes) -> tuple[HTTPResponse, bytes]:
+    """Send the bytes as they are; http.client would correct them."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request)
         response = HTTPResponse(connection, method=request.split(b" ")[0].decode())
@@ -403,10 +406,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
 @pytest.mark.parametrize("target", HOSTILE, ids=lambda target: repr(target[:40]))
-def test_a_hostile_address_gets_an_orderly_answer(
+def test_a_hostile_url_gets_a_well_formed_response(
     server: Totoro, target: bytes, method: bytes
 ) -> None:
-    response, body = ask(server, get(target, method=method))
+    response, body = send(server, get(target, method=method))
 
     assert response.status < 500
     assert b"<" not in body[:1]
@@ -434,10 +437,10 @@ def test_a_hostile_address_gets_an_orderly_answer(
         [b"Accept: */*"],
     ],
 )
-def test_a_request_without_one_good_host_is_a_bad_request(
+def test_a_request_without_exactly_one_valid_host_is_a_bad_request(
     server: Totoro, hosts: list[bytes]
 ) -> None:
-    response, body = ask(server, get(b"/movies/", *hosts))
+    response, body = send(server, get(b"/movies/", *hosts))
 
     assert response.status == 400
     assert not body or response.getheader("Content-Type") == "application/problem+json"
@@ -446,21 +449,21 @@ def test_a_request_without_one_good_host_is_a_bad_request(
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/none/", "/none/", "/livez"])
 def test_head_is_get_without_the_body(server: Totoro, path: str) -> None:
-    whole, _ = ask(server, get(path.encode()))
-    head, body = ask(server, get(path.encode(), method=b"HEAD"))
+    whole, _ = send(server, get(path.encode()))
+    head, body = send(server, get(path.encode(), method=b"HEAD"))
 
     changing = {"x-request-id", "date", "cache-control", "cache-status", "content-length"}
     assert head.status == whole.status
     assert body == b""
-    assert kept(head, changing) == kept(whole, changing)
+    assert headers_without(head, changing) == headers_without(whole, changing)
 
 
-def kept(response: HTTPResponse, changing: set[str]) -> dict[str, str]:
+def headers_without(response: HTTPResponse, changing: set[str]) -> dict[str, str]:
     return {k.lower(): v for k, v in response.getheaders() if k.lower() not in changing}
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/none/", "/", "/livez"])
-def test_options_lists_the_methods_and_nothing_of_the_code(server: Totoro, path: str) -> None:
+def test_options_lists_the_methods_only(server: Totoro, path: str) -> None:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("OPTIONS", path)
     response = connection.getresponse()

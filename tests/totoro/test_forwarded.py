@@ -1,4 +1,4 @@
-"""Whom Totoro believes about where a request comes from."""
+"""The client's address, scheme and prefix behind proxies."""
 
 import json
 import subprocess
@@ -22,8 +22,8 @@ from totoro.forwarded import FORWARDED, TrustedProxies
 PEER = "10.0.0.9"
 
 
-def seen(proxies: int, **headers: str) -> dict[str, Any]:
-    """The environ as it comes through to the application."""
+def environ_of(proxies: int, **headers: str) -> dict[str, Any]:
+    """Return the environ that the application gets."""
     found: dict[str, Any] = {}
     environ = RequestFactory().get("/movies/", REMOTE_ADDR=PEER, headers=headers).environ
     application = TrustedProxies(lambda environ, _: found.update(environ) or [], proxies)
@@ -31,12 +31,12 @@ def seen(proxies: int, **headers: str) -> dict[str, Any]:
     return found
 
 
-def address(proxies: int, told: str) -> str:
-    given: str = seen(proxies, **{"X-Forwarded-For": told})["REMOTE_ADDR"]
-    return given
+def address(proxies: int, header: str) -> str:
+    remote_address: str = environ_of(proxies, **{"X-Forwarded-For": header})["REMOTE_ADDR"]
+    return remote_address
 
 
-EVERY = {
+ALL_HEADERS = {
     "X-Forwarded-For": "192.0.2.1",
     "X-Forwarded-Host": "evil.example",
     "X-Forwarded-Proto": "https",
@@ -46,8 +46,8 @@ EVERY = {
 }
 
 
-def test_without_a_proxy_nothing_that_is_written_is_believed() -> None:
-    plain, found = seen(0), seen(0, **EVERY)
+def test_ignores_and_removes_all_headers_without_a_trusted_proxy() -> None:
+    plain, found = environ_of(0), environ_of(0, **ALL_HEADERS)
 
     assert found.pop(FORWARDED) is True
     different = {name for name in found if found[name] != plain.get(name)}
@@ -55,8 +55,8 @@ def test_without_a_proxy_nothing_that_is_written_is_believed() -> None:
     assert found.keys() == plain.keys()
 
 
-def test_behind_a_proxy_that_is_trusted_its_word_counts() -> None:
-    found = seen(1, **EVERY)
+def test_applies_the_headers_of_a_trusted_proxy() -> None:
+    found = environ_of(1, **ALL_HEADERS)
 
     assert found["REMOTE_ADDR"] == "192.0.2.1"
     assert found["wsgi.url_scheme"] == "https"
@@ -68,8 +68,8 @@ def test_behind_a_proxy_that_is_trusted_its_word_counts() -> None:
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_what_comes_by_itself_is_left_alone(proxies: int) -> None:
-    found = seen(proxies, Accept="text/html")
+def test_does_not_change_a_request_without_such_headers(proxies: int) -> None:
+    found = environ_of(proxies, Accept="text/html")
 
     assert FORWARDED not in found
     assert found["REMOTE_ADDR"] == PEER
@@ -79,7 +79,7 @@ def test_what_comes_by_itself_is_left_alone(proxies: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("proxies", "told", "believed"),
+    ("proxies", "header", "expected"),
     [
         (1, "192.0.2.1", "192.0.2.1"),
         (1, "6.6.6.6, 192.0.2.1", "192.0.2.1"),
@@ -89,7 +89,7 @@ def test_what_comes_by_itself_is_left_alone(proxies: int) -> None:
         (2, "6.6.6.6, 192.0.2.1, 10.0.0.1", "192.0.2.1"),
         (1, "2001:DB8:0::1", "2001:db8::1"),
         (1, " 192.0.2.1 ", "192.0.2.1"),
-        # Nobody that a trusted proxy would have written.
+        # No address that a trusted proxy would send.
         (2, "192.0.2.1", PEER),
         (1, "", PEER),
         (2, ",192.0.2.1", PEER),
@@ -104,14 +104,14 @@ def test_what_comes_by_itself_is_left_alone(proxies: int) -> None:
         (1, "\uff11.2.3.4", PEER),
     ],
 )
-def test_the_client_is_so_many_places_from_the_right(
-    proxies: int, told: str, believed: str
+def test_counts_the_clients_address_from_the_right(
+    proxies: int, header: str, expected: str
 ) -> None:
-    assert address(proxies, told) == believed
+    assert address(proxies, header) == expected
 
 
 @pytest.mark.parametrize(
-    ("told", "scheme"),
+    ("header", "scheme"),
     [
         ("https", "https"),
         ("HTTPS", "https"),
@@ -122,12 +122,12 @@ def test_the_client_is_so_many_places_from_the_right(
         ("https ", "http"),
     ],
 )
-def test_the_scheme_is_one_of_two(told: str, scheme: str) -> None:
-    assert seen(1, **{"X-Forwarded-Proto": told})["wsgi.url_scheme"] == scheme
+def test_accepts_only_http_and_https_as_scheme(header: str, scheme: str) -> None:
+    assert environ_of(1, **{"X-Forwarded-Proto": header})["wsgi.url_scheme"] == scheme
 
 
 @pytest.mark.parametrize(
-    ("told", "script"),
+    ("header", "script"),
     [
         ("/ghibli", "/ghibli"),
         ("/ghibli/", "/ghibli"),
@@ -148,11 +148,11 @@ def test_the_scheme_is_one_of_two(told: str, scheme: str) -> None:
         ("https://evil.example/a", ""),
     ],
 )
-def test_the_prefix_is_a_clean_path(told: str, script: str) -> None:
-    assert seen(1, **{"X-Forwarded-Prefix": told})["SCRIPT_NAME"] == script
+def test_accepts_only_a_safe_path_as_prefix(header: str, script: str) -> None:
+    assert environ_of(1, **{"X-Forwarded-Prefix": header})["SCRIPT_NAME"] == script
 
 
-def test_ten_thousand_addresses_that_a_client_invents_are_one_client(settings: Settings) -> None:
+def test_10_000_invented_addresses_are_one_client(settings: Settings) -> None:
     settings.THROTTLE_RATE = (60, 60)
     allowed = 0
 
@@ -165,16 +165,16 @@ def test_ten_thousand_addresses_that_a_client_invents_are_one_client(settings: S
 
     direct, behind = TrustedProxies(application, 0), TrustedProxies(application, 1)
     for i in range(10_000):
-        told = f"10.{i // 256}.{i % 256}.1"
-        direct({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": told}, lambda *_: lambda _: None)
+        header = f"10.{i // 256}.{i % 256}.1"
+        direct({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": header}, lambda *_: lambda _: None)
     assert allowed == 60
     for i in range(10_000):
-        told = f"10.{i // 256}.{i % 256}.1, 192.0.2.1"
-        behind({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": told}, lambda *_: lambda _: None)
+        header = f"10.{i // 256}.{i % 256}.1, 192.0.2.1"
+        behind({"REMOTE_ADDR": PEER, "HTTP_X_FORWARDED_FOR": header}, lambda *_: lambda _: None)
     assert allowed == 120
 
 
-# The whole of Totoro behind a proxy
+# Totoro behind a proxy
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def behind() -> Iterator[Client]:
     clear_script_prefix()
 
 
-def ask(client: Client, path: str, **headers: str) -> TestResponse:
+def get(client: Client, path: str, **headers: str) -> TestResponse:
     return client.get(path, base_url="http://testserver", headers=headers)
 
 
@@ -196,8 +196,8 @@ PUBLIC = {
 
 
 @pytest.mark.django_db(transaction=True)
-def test_links_lead_back_through_the_proxy(behind: Client, upstream: FakeGhibli) -> None:
-    response = ask(behind, "/movies/?limit=2", **PUBLIC)
+def test_links_point_to_the_proxy(behind: Client, upstream: FakeGhibli) -> None:
+    response = get(behind, "/movies/?limit=2", **PUBLIC)
 
     assert response.status_code == 200
     assert response.json
@@ -208,7 +208,7 @@ def test_links_lead_back_through_the_proxy(behind: Client, upstream: FakeGhibli)
 
 @pytest.mark.django_db(transaction=True)
 def test_the_document_has_the_base_path_of_the_proxy(behind: Client) -> None:
-    document = ask(behind, "/swagger.json", **PUBLIC).json
+    document = get(behind, "/swagger.json", **PUBLIC).json
 
     assert document
     assert document["basePath"].rstrip("/") == "/ghibli"
@@ -217,17 +217,17 @@ def test_the_document_has_the_base_path_of_the_proxy(behind: Client) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_for_somebody_else_there_are_no_metrics(proxies: int) -> None:
+def test_forwarded_requests_get_no_metrics(proxies: int) -> None:
     client = Client(TrustedProxies(get_wsgi_application(), proxies))
-    near = {"REMOTE_ADDR": "127.0.0.1"}
+    internal = {"REMOTE_ADDR": "127.0.0.1"}
 
-    assert client.get("/metrics", environ_base=near).status_code == 200
-    for told in ("8.8.8.8", "127.0.0.1", ""):
-        headers = {"X-Forwarded-For": told}
-        assert client.get("/metrics", environ_base=near, headers=headers).status_code == 404
+    assert client.get("/metrics", environ_base=internal).status_code == 200
+    for header in ("8.8.8.8", "127.0.0.1", ""):
+        headers = {"X-Forwarded-For": header}
+        assert client.get("/metrics", environ_base=internal, headers=headers).status_code == 404
 
 
-WHAT_SERVES = """
+SERVED_APPLICATION = """
 import json
 from totoro.wsgi import application
 from services.rate_limit import quotas
@@ -235,9 +235,9 @@ print(json.dumps([type(application).__name__, application._proxies, quotas.cache
 """
 
 
-def test_it_stands_in_front_of_what_is_served() -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", WHAT_SERVES],
+def test_the_served_application_applies_trusted_proxies() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", SERVED_APPLICATION],
         cwd=ROOT,
         env={**clean_environment(), "DJANGO_CONFIGURATION": "Dev", "TRUSTED_PROXIES": "2"},
         capture_output=True,
@@ -245,4 +245,4 @@ def test_it_stands_in_front_of_what_is_served() -> None:
         timeout=60,
     )
 
-    assert json.loads(told.stdout) == ["TrustedProxies", 2, 1]
+    assert json.loads(process.stdout) == ["TrustedProxies", 2, 1]

@@ -1,4 +1,4 @@
-"""Every variable: what it takes, and that a bad value stops the process with one line."""
+"""Environment variables: what each accepts, and that an invalid value stops the process."""
 
 import json
 import os
@@ -42,7 +42,7 @@ DEFAULTS = {
     "PORT": 8000,
 }
 
-GOOD = [
+VALID = [
     ("DJANGO_SECRET_KEY", "a secret", "a secret"),
     (
         "ALLOWED_HOSTS",
@@ -95,7 +95,7 @@ GOOD = [
     ("PORT", "80", 80),
 ]
 
-BAD = [
+INVALID = [
     ("DJANGO_SECRET_KEY", ""),
     ("DJANGO_SECRET_KEY", TEMPLATE_SECRET),
     ("ALLOWED_HOSTS", ""),
@@ -174,13 +174,13 @@ def test_every_variable_but_the_secret_key_has_a_default() -> None:
     assert VARIABLES.keys() - DEFAULTS.keys() == {"DJANGO_SECRET_KEY"}
 
 
-@pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
+@pytest.mark.parametrize(("name", "text", "value"), VALID)
+def test_accepts_a_valid_value(name: str, text: str, value: object) -> None:
     assert VARIABLES[name].to_python(text) == value
 
 
-@pytest.mark.parametrize(("name", "text"), BAD)
-def test_a_bad_value_stops_the_start_and_is_named(name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "text"), INVALID)
+def test_an_invalid_value_stops_the_start_and_is_named(name: str, text: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         VARIABLES[name].to_python(text)
 
@@ -189,10 +189,10 @@ def test_a_bad_value_stops_the_start_and_is_named(name: str, text: str) -> None:
     assert "\n" not in str(stopped.value)
 
 
-def test_every_variable_was_tried() -> None:
-    assert {name for name, _, _ in GOOD} == set(VARIABLES)
-    # Any text names an environment.
-    assert {name for name, _ in BAD} | {"GHIBLI_API_BASE_URL", "SENTRY_ENVIRONMENT"} == set(
+def test_every_variable_is_tested() -> None:
+    assert {name for name, _, _ in VALID} == set(VARIABLES)
+    # Any text is a valid environment.
+    assert {name for name, _ in INVALID} | {"GHIBLI_API_BASE_URL", "SENTRY_ENVIRONMENT"} == set(
         VARIABLES
     )
 
@@ -214,7 +214,7 @@ def test_every_variable_was_tried() -> None:
         "http://[fd00::1]/",
     ],
 )
-def test_the_ghibli_api_may_be_anywhere_by_https_and_near_by_http(url: str) -> None:
+def test_the_ghibli_api_may_be_anywhere_over_https_and_internal_over_http(url: str) -> None:
     assert VARIABLES["GHIBLI_API_BASE_URL"].to_python(url) == url
 
 
@@ -243,19 +243,19 @@ def test_the_ghibli_api_may_be_anywhere_by_https_and_near_by_http(url: str) -> N
         "http://[::ffff:169.254.169.254]/",
         "http://172.32.0.1/",
         "http://192.0.2.1/",
-        # Addresses to the resolver, names to the eye.
+        # IP addresses to the resolver.
         "http://2852039166/",
         "http://0xa9fea9fe/",
         "http://127.1/",
         "http://localhost.evil.example/",
     ],
 )
-def test_the_ghibli_api_is_nowhere_else(url: str) -> None:
+def test_rejects_other_urls_of_the_ghibli_api(url: str) -> None:
     with pytest.raises(SystemExit, match=r"^totoro: GHIBLI_API_BASE_URL = .*: must "):
         VARIABLES["GHIBLI_API_BASE_URL"].to_python(url)
 
 
-def test_a_password_in_the_ghibli_apis_url_is_refused_and_not_shown() -> None:
+def test_rejects_a_password_in_the_ghibli_apis_url_without_showing_it() -> None:
     with pytest.raises(SystemExit) as stopped:
         VARIABLES["GHIBLI_API_BASE_URL"].to_python("https://user:hunter2@example.org/")
 
@@ -283,14 +283,14 @@ def test_the_base_url_ends_with_one_slash(url: str) -> None:
         ("SENTRY_DSN", "https://key@sentry.example:hunter2/1"),
     ],
 )
-def test_a_bad_secret_is_not_shown(name: str, text: str) -> None:
+def test_does_not_show_an_invalid_secret(name: str, text: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         VARIABLES[name].to_python(text)
 
     assert "hunter2" not in str(stopped.value)
 
 
-def test_dev_makes_itself_a_secret_key() -> None:
+def test_dev_generates_a_secret_key() -> None:
     assert isinstance(Dev.SECRET_KEY, Variable)
     assert len(Dev.SECRET_KEY.default) >= 50
 
@@ -329,23 +329,23 @@ def assert_stopped(
     assert process.stderr.count("\n") == 1
 
 
-def test_a_good_environment_starts() -> None:
+def test_starts_in_a_valid_environment() -> None:
     assert start("check").returncode == 0
 
 
 @pytest.mark.parametrize("command", ["check", "serve", "migrate", "help"])
-def test_a_command_stops_at_a_bad_value_with_one_line(command: str) -> None:
+def test_a_command_stops_at_an_invalid_value_with_one_line(command: str) -> None:
     assert_stopped(start(command, CACHE_TTL="abc"), "totoro: CACHE_TTL = 'abc': must be ")
 
 
-def test_a_worker_stops_at_a_bad_value_with_one_line() -> None:
+def test_a_worker_stops_at_an_invalid_value_with_one_line() -> None:
     worker = python("import totoro.wsgi", {**PRODUCTION, "PORT": "http"})
 
     assert_stopped(worker, "totoro: PORT = 'http': must be ")
 
 
 @pytest.mark.parametrize("key", [None, "", TEMPLATE_SECRET])
-def test_production_is_the_default_and_refuses_to_start_without_a_key(key: str | None) -> None:
+def test_production_is_the_default_and_does_not_start_without_a_key(key: str | None) -> None:
     environment = clean_environment() | ({} if key is None else {"DJANGO_SECRET_KEY": key})
 
     stopped = manage("check", environment=environment, check=False)
@@ -368,9 +368,7 @@ def test_an_unknown_configuration_stops_the_start_with_one_line(name: str) -> No
     "url",
     ["DATABASE_URL=postgresql://totoro:{}@db:5432/totoro", "REDIS_URL=redis://u:{}@cache:6379/0"],
 )
-def test_a_password_that_is_not_encoded_stops_the_start_and_is_not_shown(
-    url: str, password: str
-) -> None:
+def test_an_unencoded_password_stops_the_start_and_is_not_shown(url: str, password: str) -> None:
     name, _, value = url.format(password).partition("=")
     stopped = start("check", **{name: value})
 
@@ -390,7 +388,7 @@ def test_a_password_that_is_not_encoded_stops_the_start_and_is_not_shown(
         ("DJANGO_CONFIGURATON", "DJANGO_CONFIGURATION"),
     ],
 )
-def test_a_misspelt_name_is_warned_of_once(name: str, meant: str) -> None:
+def test_warns_once_of_a_misspelt_variable(name: str, meant: str) -> None:
     process = start("check", **{name: "1"})
 
     assert process.returncode == 0
@@ -399,21 +397,21 @@ def test_a_misspelt_name_is_warned_of_once(name: str, meant: str) -> None:
     assert (line["variable"], line["meant"]) == (name, meant)
 
 
-def test_names_of_others_are_not_warned_of() -> None:
+def test_does_not_warn_of_other_programs_variables() -> None:
     others = ["PATH", "HOME", "LANG", "HOSTNAME", "REDIS_PORT", "POSTGRES_USER", "PGPORT", "TERM"]
 
     assert "unknown" not in start("check", **dict.fromkeys(others, os.environ["PATH"])).stderr
 
 
-def test_names_in_the_env_file_that_nothing_reads_are_warned_of(tmp_path: Path) -> None:
+def test_warns_of_unknown_variables_in_the_env_file(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     shutil.copy(ROOT / ".env.template", tmp_path)
     template = (tmp_path / ".env.template").read_text()
     (tmp_path / ".env").write_text(template + "THROTLE_RATE=5/min\n# A_COMMENT=1\nFOO=bar\n")
 
     script = ["sh", str(tmp_path / "scripts" / "check-env-vars.sh")]
-    told = subprocess.run(script, check=True, capture_output=True, text=True).stderr.splitlines()
-    assert [line.split()[3].rstrip(",") for line in told] == ["THROTLE_RATE", "FOO"]
+    lines = subprocess.run(script, check=True, capture_output=True, text=True).stderr.splitlines()
+    assert [line.split()[3].rstrip(",") for line in lines] == ["THROTLE_RATE", "FOO"]
 
 
 def test_dev_without_its_packages_stops_the_start_with_one_line() -> None:
@@ -434,13 +432,15 @@ def test_dev_without_its_packages_stops_the_start_with_one_line() -> None:
         ({"REFRESH_AHEAD": "0"}, 0),
     ],
 )
-def test_the_refresh_begins_ahead_of_the_end(variables: dict[str, str], ahead: float) -> None:
-    told = python(VALUES % ["REFRESH_AHEAD"], {**PRODUCTION, **variables})
+def test_the_default_of_refresh_ahead_depends_on_cache_ttl(
+    variables: dict[str, str], ahead: float
+) -> None:
+    process = python(VALUES % ["REFRESH_AHEAD"], {**PRODUCTION, **variables})
 
-    assert json.loads(told.stdout) == {"REFRESH_AHEAD": ahead}
+    assert json.loads(process.stdout) == {"REFRESH_AHEAD": ahead}
 
 
-def test_a_refresh_before_the_beginning_stops_the_start() -> None:
+def test_refresh_ahead_of_the_whole_cache_ttl_stops_the_start() -> None:
     stopped = start("check", CACHE_TTL="5", REFRESH_AHEAD="5")
 
     assert_stopped(stopped, "totoro: REFRESH_AHEAD = 5: must be less than CACHE_TTL")
@@ -450,9 +450,9 @@ def test_a_configuration_can_be_chosen_on_the_command_line() -> None:
     assert manage("check", "--configuration=Dev", environment=clean_environment()).returncode == 0
 
 
-def test_the_tests_configuration_ignores_the_developers_environment() -> None:
+def test_the_test_configuration_ignores_the_environment() -> None:
     changed: dict[str, str] = {
-        name: text for name, text, value in GOOD if value != DEFAULTS.get(name)
+        name: text for name, text, value in VALID if value != DEFAULTS.get(name)
     }
     assert changed.keys() == VARIABLES.keys()
     environment = {**clean_environment(), **changed, "DJANGO_CONFIGURATION": "Test"}
@@ -465,12 +465,12 @@ def test_the_tests_configuration_ignores_the_developers_environment() -> None:
     expected |= {"GHIBLI_API_BASE_URL": "http://127.0.0.1:9/"}
     expected |= {"ALLOWED_HOSTS": ["testserver", "127.0.0.1", "localhost"]}
 
-    told = json.loads(python(VALUES % list(expected), environment).stdout)
+    values = json.loads(python(VALUES % list(expected), environment).stdout)
 
-    assert told == expected
+    assert values == expected
 
 
-def test_the_tests_run_in_their_own_configuration_whatever_the_shell_holds() -> None:
+def test_pytest_uses_the_test_configuration_whatever_the_environment_says() -> None:
     environment = {**clean_environment(), "DJANGO_CONFIGURATION": "Production", "CACHE_TTL": "abc"}
 
     collected = subprocess.run(

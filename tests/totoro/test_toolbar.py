@@ -1,4 +1,4 @@
-"""What Dev adds for developers, and that it stays out of the API's way."""
+"""What the Dev configuration adds, and that it does not affect the API."""
 
 import re
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
 
 
 @pytest.mark.parametrize("path", ["/", "/redoc/"])
-def test_a_page_has_the_toolbar_in_dev(dev: Totoro, path: str) -> None:
+def test_shows_the_toolbar_on_a_page(dev: Totoro, path: str) -> None:
     html = dev.get(path, headers=BROWSER).text
 
     assert TOOLBAR in html
     assert "debug_toolbar/js/toolbar.js" in html
 
 
-def test_a_panel_opens_in_dev(dev: Totoro) -> None:
+def test_opens_a_panel(dev: Totoro) -> None:
     html = dev.get("/", headers=BROWSER).text
     found = re.search('data-request-id="([0-9a-f]+)"', html)
     assert found
@@ -45,7 +45,7 @@ def test_a_panel_opens_in_dev(dev: Totoro) -> None:
     assert "Accept" in response.json()["content"]
 
 
-def test_the_toolbars_own_files_are_served_in_dev(dev: Totoro) -> None:
+def test_serves_the_files_of_the_toolbar(dev: Totoro) -> None:
     response = dev.get("/static/debug_toolbar/js/toolbar.js")
 
     assert response.status_code == 200
@@ -53,7 +53,7 @@ def test_the_toolbars_own_files_are_served_in_dev(dev: Totoro) -> None:
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/none/", "/none/", "/livez"])
-def test_the_api_never_has_the_toolbar(dev: Totoro, path: str) -> None:
+def test_never_shows_the_toolbar_in_the_api(dev: Totoro, path: str) -> None:
     response = dev.get(path)
 
     assert response.headers["Content-Type"] in ("application/json", "application/problem+json")
@@ -62,7 +62,7 @@ def test_the_api_never_has_the_toolbar(dev: Totoro, path: str) -> None:
     assert not [name for name in response.headers if name.lower().startswith("djdt")]
 
 
-def test_a_stranger_gets_no_toolbar(dev: Totoro) -> None:
+def test_shows_no_toolbar_to_another_machine(dev: Totoro) -> None:
     elsewhere = HTTPConnection("127.0.0.1", dev.port, source_address=("127.0.0.2", 0))
     elsewhere.request("GET", "/", headers=BROWSER)
     response = elsewhere.getresponse()
@@ -72,7 +72,7 @@ def test_a_stranger_gets_no_toolbar(dev: Totoro) -> None:
     elsewhere.close()
 
 
-def test_a_program_that_asks_for_the_document_gets_no_toolbar(dev: Totoro) -> None:
+def test_shows_no_toolbar_in_the_openapi_document(dev: Totoro) -> None:
     assert TOOLBAR not in dev.get("/", headers={"Accept": "application/json"}).text
 
 
@@ -81,13 +81,13 @@ def test_production_has_no_toolbar(server: Totoro) -> None:
     assert server.get("/__debug__/render_panel/").status_code == 404
 
 
-def test_an_error_in_dev_is_a_problem_as_in_production(dev: Totoro) -> None:
+def test_an_error_is_a_problem_in_dev_too(dev: Totoro) -> None:
     response = dev.get("/none/", headers=BROWSER)
 
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_the_extensions_commands_are_there_in_dev() -> None:
+def test_dev_has_the_commands_of_django_extensions() -> None:
     environment = clean_environment() | {"DJANGO_CONFIGURATION": "Dev"}
 
     commands = manage("help", "--commands", environment=environment).stdout.split()
@@ -95,9 +95,9 @@ def test_the_extensions_commands_are_there_in_dev() -> None:
     assert {"shell_plus", "runserver_plus", "show_urls"} <= set(commands)
 
 
-def test_dev_writes_logs_for_people(dev: Totoro) -> None:
+def test_dev_logs_plain_text(dev: Totoro) -> None:
     started = next(line for line in dev.log.read_text().splitlines() if "Started worker" in line)
 
     assert not started.startswith("{")
-    # No colours into a file.
+    # Colours are for terminals only.
     assert "\x1b" not in started

@@ -1,4 +1,4 @@
-"""`manage.py serve`: how it starts and ends."""
+"""`manage.py serve`: how it starts and stops."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.support.servers import Totoro, clean_environment, manage, wait_until
 PRODUCTION = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
 
 
-def test_a_taken_port_stops_the_start_with_one_line() -> None:
+def test_a_port_in_use_stops_the_start_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
 
@@ -35,7 +35,7 @@ def test_a_second_server_on_the_same_port_stops(server: Totoro) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
+def test_stops_on_sigterm(tmp_path: Path, processes: int) -> None:
     with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, WEB_CONCURRENCY=processes)
         server.get("/movies/")
@@ -45,7 +45,7 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path, processes: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_told_to_end_while_it_starts_does(tmp_path: Path) -> None:
+def test_a_worker_stops_on_sigterm_while_it_starts(tmp_path: Path) -> None:
     server = Totoro(tmp_path)
     try:
         os.kill(server.workers[0], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What the real server writes: one JSON object a line, whatever happens."""
+"""The log of the real server: one JSON object a line, whatever happens."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def lines(server: Totoro) -> list[Line]:
 
 
 def lines_of(server: Totoro, path: str, **headers: str) -> list[Line]:
-    """What one request left in the log, the line of the access log last."""
+    """Return what one request logs; the access log comes last."""
     before = len(lines(server))
     request_id = server.get(path, headers=headers, allow_redirects=False).headers["X-Request-ID"]
 
@@ -31,7 +31,7 @@ def lines_of(server: Totoro, path: str, **headers: str) -> list[Line]:
     return lines(server)[before:]
 
 
-def test_every_line_is_a_json_object_from_start_to_end(tmp_path: Path) -> None:
+def test_every_line_is_a_json_object(tmp_path: Path) -> None:
     server = Totoro(
         tmp_path, DJANGO_SETTINGS_MODULE="tests.support.broken_settings", ACCESS_LOG="on"
     )
@@ -47,7 +47,7 @@ def test_every_line_is_a_json_object_from_start_to_end(tmp_path: Path) -> None:
     assert granians[-1].startswith("Granian shutdown completed")
 
 
-def test_a_bug_is_one_line_with_its_traceback(broken_server: Totoro) -> None:
+def test_logs_a_bug_in_one_line_with_its_traceback(broken_server: Totoro) -> None:
     error, request = lines_of(broken_server, "/drf/bug/", **{"X-Request-ID": "my-bug"})
 
     assert error["level"] == "error"
@@ -57,14 +57,14 @@ def test_a_bug_is_one_line_with_its_traceback(broken_server: Totoro) -> None:
     assert error["request_id"] == request["request_id"] == "my-bug"
 
 
-def test_a_bug_does_not_tell_what_its_function_knew(broken_server: Totoro) -> None:
+def test_logs_no_local_variables(broken_server: Totoro) -> None:
     lines_of(broken_server, "/drf/bug/?personal=query")
 
     assert LOCAL.replace(" ", "-") not in broken_server.log.read_text()
     assert "personal" not in broken_server.log.read_text()
 
 
-def test_a_warning_is_a_line_like_any_other(broken_server: Totoro) -> None:
+def test_logs_a_python_warning_in_one_line(broken_server: Totoro) -> None:
     warning, _ = lines_of(broken_server, "/drf/warning/")
 
     assert warning["level"] == "warning"
@@ -73,13 +73,11 @@ def test_a_warning_is_a_line_like_any_other(broken_server: Totoro) -> None:
 
 
 @pytest.mark.parametrize("path", ["/none/", "/movies", "/drf/forbidden/", "/drf/throttled/"])
-def test_what_a_client_does_wrong_is_no_more_than_a_request(
-    broken_server: Totoro, path: str
-) -> None:
+def test_a_client_error_is_logged_as_a_request_only(broken_server: Totoro, path: str) -> None:
     assert [line["event"] for line in lines_of(broken_server, path)] == ["request"]
 
 
-def test_a_foreign_host_is_a_warning_once_and_then_no_more_than_a_request(
+def test_a_host_that_is_not_allowed_is_a_warning_only_once(
     broken_server: Totoro,
 ) -> None:
     first = lines_of(broken_server, "/movies/", Host="evil.example")
@@ -90,7 +88,7 @@ def test_a_foreign_host_is_a_warning_once_and_then_no_more_than_a_request(
     assert [line["event"] for line in again] == ["request"]
 
 
-def test_an_unavailable_ghibli_api_is_a_warning_and_not_an_error(broken_server: Totoro) -> None:
+def test_an_unavailable_ghibli_api_is_logged_as_a_warning(broken_server: Totoro) -> None:
     assert broken_server.get("/movies/").status_code == 503
 
     def failures() -> list[Line]:
@@ -103,7 +101,7 @@ def test_an_unavailable_ghibli_api_is_a_warning_and_not_an_error(broken_server: 
     assert request["status"] == 503
 
 
-def test_the_access_log_tells_what_was_asked_and_not_by_whom(broken_server: Totoro) -> None:
+def test_the_access_log_contains_no_personal_data(broken_server: Totoro) -> None:
     *_, request = lines_of(broken_server, "/livez?personal=query", Cookie="personal=cookie")
 
     assert request.pop("timestamp")
@@ -120,7 +118,7 @@ def test_the_access_log_tells_what_was_asked_and_not_by_whom(broken_server: Toto
     }
 
 
-def test_an_address_cannot_forge_a_line(broken_server: Totoro) -> None:
+def test_a_url_cannot_forge_a_line(broken_server: Totoro) -> None:
     forged = '/none/%0a{"event":"request","request_id":"forged"}%0a/'
 
     (request,) = lines_of(broken_server, forged)
@@ -128,7 +126,7 @@ def test_an_address_cannot_forge_a_line(broken_server: Totoro) -> None:
     assert request["path"] == '/none/\n{"event":"request","request_id":"forged"}\n/'
 
 
-def test_without_the_access_log_a_request_leaves_nothing(tmp_path: Path) -> None:
+def test_logs_no_request_without_the_access_log(tmp_path: Path) -> None:
     server = Totoro(tmp_path)
     server.get("/none/")
     server.terminate()
@@ -136,7 +134,7 @@ def test_without_the_access_log_a_request_leaves_nothing(tmp_path: Path) -> None
     assert [line for line in lines(server) if not line["logger"].startswith("_granian")] == []
 
 
-def test_without_the_access_log_what_failed_is_found_by_its_request_id(tmp_path: Path) -> None:
+def test_logs_server_errors_with_their_request_id_without_the_access_log(tmp_path: Path) -> None:
     server = Totoro(tmp_path, DJANGO_SETTINGS_MODULE="tests.support.broken_settings")
     try:
         for path, status in (
@@ -157,7 +155,7 @@ def test_without_the_access_log_what_failed_is_found_by_its_request_id(tmp_path:
         server.terminate()
 
 
-def test_the_log_level_holds_for_granian_too(tmp_path: Path) -> None:
+def test_the_log_level_applies_to_granian_too(tmp_path: Path) -> None:
     server = Totoro(tmp_path, LOG_LEVEL="error", ACCESS_LOG="on")
     server.get("/none/")
     server.terminate()

@@ -1,4 +1,4 @@
-"""What Sentry gets to know: every bug, and nothing about the person who met it."""
+"""Sentry gets every bug and no personal data."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ BUG_IN_REFRESH = ROOT / "tests" / "support" / "interpreter" / "bug_in_refresh"
 
 
 class Sentry(Listener):
-    """Takes what the SDK sends and keeps it, unpacked."""
+    """Stores what the SDK sends, decompressed."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 0, lambda *connection: Inbox(self, *connection))
@@ -88,7 +88,7 @@ def the_event(sentry: Sentry) -> dict[str, Any]:
     return event
 
 
-def test_a_bug_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+def test_reports_a_bug(sentry: Sentry, reporting: Totoro) -> None:
     reporting.get("/drf/bug/")
 
     event = the_event(sentry)
@@ -101,7 +101,7 @@ def test_a_bug_is_reported(sentry: Sentry, reporting: Totoro) -> None:
     assert event["environment"] == "tests"
 
 
-def test_a_bug_in_a_refresh_is_reported_and_requests_are_answered(
+def test_reports_a_bug_in_a_refresh_and_responds_to_requests(
     sentry: Sentry, tmp_path: Path
 ) -> None:
     server = Totoro(
@@ -120,15 +120,13 @@ def test_a_bug_in_a_refresh_is_reported_and_requests_are_answered(
         server.terminate()
 
 
-def test_of_the_request_only_method_and_path_are_reported(
-    sentry: Sentry, reporting: Totoro
-) -> None:
+def test_reports_only_method_and_path_of_the_request(sentry: Sentry, reporting: Totoro) -> None:
     reporting.get("/drf/bug/?personal=query")
 
     assert the_event(sentry)["request"] == {"method": "GET", "url": "/drf/bug/"}
 
 
-def test_nothing_personal_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+def test_reports_no_personal_data(sentry: Sentry, reporting: Totoro) -> None:
     requests.post(
         reporting.url + BUG + "?personal=in-query",
         data={"personal": "in-body"},
@@ -154,7 +152,7 @@ def test_nothing_personal_is_reported(sentry: Sentry, reporting: Totoro) -> None
     assert not {"user", "breadcrumbs", "server_name"} & event.keys()
 
 
-def test_nothing_of_this_machine_is_reported(sentry: Sentry, reporting: Totoro) -> None:
+def test_reports_nothing_about_the_machine(sentry: Sentry, reporting: Totoro) -> None:
     reporting.get(BUG)
 
     the_event(sentry)
@@ -163,7 +161,7 @@ def test_nothing_of_this_machine_is_reported(sentry: Sentry, reporting: Totoro) 
     assert "only-for-this-test" not in sent
 
 
-def test_what_a_function_knew_is_not_reported(sentry: Sentry, reporting: Totoro) -> None:
+def test_reports_no_local_variables(sentry: Sentry, reporting: Totoro) -> None:
     reporting.get("/drf/bug/")
 
     event = the_event(sentry)
@@ -176,7 +174,7 @@ def test_what_a_function_knew_is_not_reported(sentry: Sentry, reporting: Totoro)
     ("path", "status"),
     [("/movies/", 503), ("/none/", 404), ("/drf/parameter/", 400), ("/drf/throttled/", 429)],
 )
-def test_what_is_no_bug_is_not_reported(
+def test_does_not_report_expected_errors(
     sentry: Sentry, reporting: Totoro, path: str, status: int
 ) -> None:
     assert reporting.get(path).status_code == status
@@ -185,14 +183,14 @@ def test_what_is_no_bug_is_not_reported(
     assert the_event(sentry)["transaction"] == "/django/{name}/"
 
 
-def test_a_foreign_host_is_not_reported(sentry: Sentry, reporting: Totoro) -> None:
+def test_does_not_report_a_host_that_is_not_allowed(sentry: Sentry, reporting: Totoro) -> None:
     assert reporting.get("/movies/", headers={"Host": "evil.example"}).status_code == 400
     reporting.get(BUG)
 
     assert the_event(sentry)["transaction"] == "/django/{name}/"
 
 
-def test_the_ghibli_api_is_told_nothing_of_sentry(sentry: Sentry, tmp_path: Path) -> None:
+def test_sends_no_sentry_headers_to_the_ghibli_api(sentry: Sentry, tmp_path: Path) -> None:
     with FakeGhibli() as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, SENTRY_DSN=sentry.dsn)
         server.get("/movies/")
@@ -203,7 +201,7 @@ def test_the_ghibli_api_is_told_nothing_of_sentry(sentry: Sentry, tmp_path: Path
     assert not {"sentry-trace", "baggage", "traceparent"} & headers
 
 
-def test_a_bug_in_dev_is_told_from_one_in_production(sentry: Sentry, tmp_path: Path) -> None:
+def test_reports_bugs_in_dev_under_another_environment(sentry: Sentry, tmp_path: Path) -> None:
     server = Totoro(
         tmp_path,
         DJANGO_CONFIGURATION="Dev",
@@ -217,7 +215,7 @@ def test_a_bug_in_dev_is_told_from_one_in_production(sentry: Sentry, tmp_path: P
     assert event["environment"] == "development"
 
 
-def test_a_start_and_an_end_send_nothing(sentry: Sentry, tmp_path: Path) -> None:
+def test_start_and_stop_send_nothing(sentry: Sentry, tmp_path: Path) -> None:
     server = Totoro(tmp_path, SENTRY_DSN=sentry.dsn)
     server.get("/livez")
     server.terminate()
@@ -225,5 +223,5 @@ def test_a_start_and_an_end_send_nothing(sentry: Sentry, tmp_path: Path) -> None
     assert sentry.envelopes == []
 
 
-def test_without_a_dsn_sentry_is_not_there() -> None:
+def test_sentry_is_off_without_a_dsn() -> None:
     assert not sentry_sdk.get_client().is_active()

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the two pages that show it, with all that they load."""
+"""The OpenAPI document and the two pages that show it, with everything that they load."""
 
 import json
 import re
@@ -26,7 +26,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 
 
 class Links(HTMLParser):
-    """Every address in a page: in its attributes, and in the settings that its scripts read."""
+    """Every URL in a page: in attributes and in the settings for its scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def document(server: Totoro) -> dict[str, Any]:
-    told: dict[str, Any] = server.get("/swagger.json").json()
-    return told
+    parsed: dict[str, Any] = server.get("/swagger.json").json()
+    return parsed
 
 
 @pytest.mark.parametrize(("path", "place"), [("/", "swagger-ui"), ("/redoc/", "redoc-placeholder")])
-def test_a_page_is_html_with_a_place_to_draw_in(api: Client, path: str, place: str) -> None:
+def test_a_page_is_html_with_an_element_to_render_into(api: Client, path: str, place: str) -> None:
     response = api.get(path, headers=BROWSER)
 
     assert response.status_code == 200
@@ -62,7 +62,7 @@ def test_a_page_is_html_with_a_place_to_draw_in(api: Client, path: str, place: s
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_all_that_a_page_names_is_here_and_of_the_right_type(server: Totoro, path: str) -> None:
+def test_every_link_of_a_page_works_and_has_the_right_media_type(server: Totoro, path: str) -> None:
     links = Links(server.get(path, headers=BROWSER).text).found
 
     assert len(links) >= 5
@@ -78,14 +78,14 @@ def test_all_that_a_page_names_is_here_and_of_the_right_type(server: Totoro, pat
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_names_no_other_host(api: Client, path: str) -> None:
+def test_a_page_refers_to_no_other_host(api: Client, path: str) -> None:
     html = api.get(path, headers=BROWSER).text
 
     assert not re.search(r"""https?:|["'(]//""", html)
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_may_load_from_this_host_alone(api: Client, path: str) -> None:
+def test_a_page_may_load_from_this_host_only(api: Client, path: str) -> None:
     policy = api.get(path, headers=BROWSER)["Content-Security-Policy"]
 
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
@@ -97,14 +97,14 @@ def test_a_page_may_load_from_this_host_alone(api: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, "/static/drf-yasg/style.css", "/movies/none/"])
-def test_what_is_no_page_may_load_nothing(server: Totoro, path: str) -> None:
+def test_other_responses_may_load_nothing(server: Totoro, path: str) -> None:
     policy = server.get(path).headers["Content-Security-Policy"]
 
     assert policy.startswith("default-src 'none';")
     assert "script-src" not in policy
 
 
-def test_swagger_ui_asks_no_validator(api: Client) -> None:
+def test_swagger_ui_uses_no_validator(api: Client) -> None:
     assert '"validatorUrl": null' in api.get("/", headers=BROWSER).text
 
 
@@ -116,18 +116,20 @@ def test_swagger_ui_asks_no_validator(api: Client) -> None:
         ("/?format=openapi", "application/openapi+json"),
     ],
 )
-def test_the_document_has_a_type_of_its_own(api: Client, path: str, kind: str) -> None:
+def test_the_document_has_a_media_type_for_each_format(api: Client, path: str, kind: str) -> None:
     assert api.get(path)["Content-Type"].split(";")[0] == kind
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_the_document_is_the_same_everywhere(
+def test_the_document_is_the_same_at_every_url(
     api: Client, document: dict[str, Any], path: str
 ) -> None:
     assert yaml.safe_load(api.get(path).content) == document
 
 
-def test_the_first_page_is_the_document_to_a_program(api: Client, document: dict[str, Any]) -> None:
+def test_the_root_url_is_the_document_for_json_clients(
+    api: Client, document: dict[str, Any]
+) -> None:
     response = api.get("/", headers={"Accept": "application/json"})
 
     assert response.json() == document
@@ -143,7 +145,7 @@ def test_the_document_is_right_behind_any_proxy(document: dict[str, Any]) -> Non
     assert document["basePath"] == "/"
 
 
-def test_the_document_holds_the_api_and_nothing_for_operators(document: dict[str, Any]) -> None:
+def test_the_document_contains_the_api_without_operators_urls(document: dict[str, Any]) -> None:
     operations = {
         f"{method.upper()} {path}": operation["operationId"]
         for path, item in document["paths"].items()
@@ -160,19 +162,17 @@ def test_the_document_holds_the_api_and_nothing_for_operators(document: dict[str
 
 
 @pytest.mark.parametrize("path", ["/movies/", "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"])
-def test_an_answer_has_the_fields_that_the_document_names(
+def test_a_response_has_the_documented_fields(
     server: Totoro, document: dict[str, Any], path: str
 ) -> None:
-    answer = server.get(path).json()
+    body = server.get(path).json()
     template = "/movies/" if path == "/movies/" else "/movies/{movie_id}/"
     schema = document["paths"][template]["get"]["responses"]["200"]["schema"]
 
-    assert_described(answer, schema, document["definitions"])
+    assert_described(body, schema, document["definitions"])
 
 
-def test_a_problem_has_the_fields_that_the_document_names(
-    server: Totoro, document: dict[str, Any]
-) -> None:
+def test_a_problem_has_the_documented_fields(server: Totoro, document: dict[str, Any]) -> None:
     responses = document["paths"]["/movies/{movie_id}/"]["get"]["responses"]
 
     assert_described(
@@ -184,7 +184,7 @@ def test_a_problem_has_the_fields_that_the_document_names(
 def assert_described(
     value: Any, schema: dict[str, Any], definitions: dict[str, dict[str, Any]]
 ) -> None:
-    """All that is required, nothing unknown, in the same order; and the types, all the way down."""
+    """Assert that fields and types match the schema, in its order, at every level."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].removeprefix("#/definitions/")]
     python_type = {"object": dict, "array": list, "string": str, "integer": int}[schema["type"]]
@@ -199,7 +199,7 @@ def assert_described(
             assert_described(item, schema["items"], definitions)
 
 
-def test_the_movies_id_is_described_once(document: dict[str, Any]) -> None:
+def test_the_movie_id_is_declared_once(document: dict[str, Any]) -> None:
     parameters = document["paths"]["/movies/{movie_id}/"]["get"]["parameters"]
     (parameter,) = [parameter for parameter in parameters if parameter["in"] == "path"]
 

@@ -1,4 +1,4 @@
-"""What operators' probes are told, by the real server."""
+"""The probes for operators, at the real server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def upstream() -> Iterator[FakeGhibli]:
 
 @pytest.fixture
 def server(tmp_path: Path, upstream: FakeGhibli) -> Iterator[Totoro]:
-    """A server of the test's own that nobody has asked for movies."""
+    """A new server, before the first request for movies."""
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
     yield server
     server.terminate()
@@ -31,7 +31,7 @@ def readiness(server: Totoro) -> tuple[int, dict[str, Any]]:
     return response.status_code, response.json()
 
 
-def test_a_process_that_answers_is_alive(server: Totoro) -> None:
+def test_a_process_that_responds_is_alive(server: Totoro) -> None:
     response = server.get("/livez")
 
     assert response.status_code == 200
@@ -39,20 +39,20 @@ def test_a_process_that_answers_is_alive(server: Totoro) -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_probes_cost_the_ghibli_api_nothing(server: Totoro, upstream: FakeGhibli) -> None:
+def test_probes_send_nothing_to_the_ghibli_api(server: Totoro, upstream: FakeGhibli) -> None:
     server.get("/livez")
     server.get("/readyz")
 
     assert upstream.requests == []
 
 
-def test_a_new_process_is_ready_though_it_holds_nothing(server: Totoro) -> None:
+def test_a_new_process_is_ready_without_data(server: Totoro) -> None:
     ready = {"ready": True, "cache": True, "database": True, "fresh": False, "age": None}
 
     assert readiness(server) == (200, ready)
 
 
-def test_after_a_first_answer_the_data_is_fresh(server: Totoro) -> None:
+def test_data_is_fresh_after_the_first_response(server: Totoro) -> None:
     server.get("/movies/")
 
     status, health = readiness(server)
@@ -62,7 +62,7 @@ def test_after_a_first_answer_the_data_is_fresh(server: Totoro) -> None:
     assert health == {"ready": True, "cache": True, "database": True, "fresh": True}
 
 
-def test_after_a_failed_flight_with_nothing_kept_it_is_not_ready(
+def test_is_not_ready_after_a_failed_refresh_without_last_known_good(
     server: Totoro, upstream: FakeGhibli
 ) -> None:
     upstream.faults.status = 500
@@ -81,7 +81,7 @@ def test_after_a_failed_flight_with_nothing_kept_it_is_not_ready(
     assert server.get("/livez").status_code == 200
 
 
-def test_without_redis_it_is_degraded_and_still_ready(tmp_path: Path, upstream: FakeGhibli) -> None:
+def test_is_ready_without_redis(tmp_path: Path, upstream: FakeGhibli) -> None:
     valkey = Valkey()
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, REDIS_URL=valkey.url)
     server.get("/movies/")
@@ -94,9 +94,7 @@ def test_without_redis_it_is_degraded_and_still_ready(tmp_path: Path, upstream: 
     assert (status, health["ready"], health["cache"]) == (200, True, False)
 
 
-def test_without_a_database_it_is_degraded_and_still_ready(
-    tmp_path: Path, upstream: FakeGhibli
-) -> None:
+def test_is_ready_without_a_database(tmp_path: Path, upstream: FakeGhibli) -> None:
     server = Totoro(tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url)
     server.get("/movies/")
 
@@ -106,8 +104,8 @@ def test_without_a_database_it_is_degraded_and_still_ready(
     assert (status, health["ready"], health["database"]) == (200, True, False)
 
 
-def test_only_booleans_and_an_age_are_told(tmp_path: Path) -> None:
-    """Whoever asks learns no address, no version and no reason."""
+def test_readyz_exposes_only_booleans_and_an_age(tmp_path: Path) -> None:
+    """No address, no version and no reason."""
     server = Totoro(
         tmp_path,
         migrate=False,
@@ -125,13 +123,13 @@ def test_only_booleans_and_an_age_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/movies/", "/problems/"])
-def test_a_format_is_an_unknown_parameter(path: str, server: Totoro) -> None:
+def test_ignores_the_format_parameter(path: str, server: Totoro) -> None:
     assert server.get(f"{path}?format=xml").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_a_probe_may_come_by_any_address(path: str, server: Totoro) -> None:
-    stranger = {"Host": "10.1.2.3:8000"}
+def test_probes_may_use_any_host(path: str, server: Totoro) -> None:
+    headers = {"Host": "10.1.2.3:8000"}
 
-    assert server.get(path, headers=stranger).status_code == 200
-    assert server.get("/movies/", headers=stranger).status_code == 400
+    assert server.get(path, headers=headers).status_code == 200
+    assert server.get("/movies/", headers=headers).status_code == 400
