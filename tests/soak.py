@@ -26,7 +26,14 @@ from pathlib import Path
 
 import requests
 
-from tests.support.load import TOLERANCE, Answered, Cut, Load, Tally
+from tests.support.load_client import (
+    TOLERANCE,
+    FailedRequest,
+    LoadClient,
+    LoadResult,
+    ObservedResponse,
+)
+from tests.support.processes import open_connections
 from tests.support.servers import (
     ROOT,
     Postgres,
@@ -35,7 +42,6 @@ from tests.support.servers import (
     clean_environment,
     end,
     free_port,
-    peers,
     replicas,
     wait_until,
 )
@@ -50,11 +56,11 @@ LATCH = 2.0
 REPLICAS = WORKERS = 2
 CONNECTIONS = 48
 # A client connects anew now and then, so that a worker that was killed gets its share again.
-FRESH_AFTER = 20
+RECONNECT_AFTER = 20
 LAST = "totoro:1:{movies}:last"
 # A worker that was killed is back by then.
 BETWEEN_KILLS = 8.0
-# Cut connections show up this long after a kill.
+# Closed connections show up this long after a kill.
 KILL_ECHO = 1.0
 # Every so often nothing goes wrong for a while, so that there is a time in which all must be well.
 CALM_EVERY, CALM = 60.0, 30.0
@@ -136,7 +142,7 @@ class Soak:
             REFRESH_AHEAD=max(1, ttl * 3 // 10),
             WEB_CONCURRENCY=WORKERS,
         )
-        self.tally = Tally()
+        self.tally = LoadResult()
         self.films = 0
         self._killed = dict.fromkeys(range(REPLICAS), 0.0)
         self._ending: list[tuple[float, Callable[[], None]]] = []
@@ -158,7 +164,7 @@ class Soak:
         os.kill(worker, signal.SIGSTOP)
         window = Stopped(time.monotonic())
         own = self.replicas[index].port
-        window.ports = frozenset(other for port, other in peers(worker) if port == own)
+        window.ports = frozenset(other for port, other in open_connections(worker) if port == own)
         self.history.stopped.append(window)
 
         def go_on() -> None:
@@ -238,10 +244,10 @@ class Soak:
     def _stop(self, process: Process, windows: list[Window]) -> Callable[[], None]:
         window = Window(time.monotonic())
         windows.append(window)
-        process.send(signal.SIGSTOP)
+        process.send_signal(signal.SIGSTOP)
 
         def go_on() -> None:
-            process.send(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
             close(window)
 
         return go_on
@@ -249,15 +255,15 @@ class Soak:
     def run(self, minutes: float, rate: float) -> None:
         urls = [replica.url for replica in self.replicas]
         film = requests.get(f"{urls[0]}/movies/", timeout=10).json()["api_data"][0]["id"]
-        load = Load(
+        load = LoadClient(
             urls,
-            self.tally.note,
             connections=CONNECTIONS,
             rate=rate,
             paths=["/movies/", *[f"/movies/{film}/"] * 3],
-            fresh_after=FRESH_AFTER,
+            reconnect_after=RECONNECT_AFTER,
             timeout=60,
         )
+        self.tally = load.result
         thread = threading.Thread(target=load.run, daemon=True)
         watch = threading.Thread(target=self._watch, args=(thread,), daemon=True)
         thread.start()
@@ -375,24 +381,24 @@ class Verdict:
     def _received_of_after(self, instant: float) -> list[float]:
         """When answers came in whose data is from after that instant."""
         wall = instant + time.time() - time.monotonic()
-        return [answer.received for answer in self.soak.tally.good if answer.timestamp > wall]
+        return [answer.received for answer in self.soak.tally.successful if answer.timestamp > wall]
 
-    def upstream_was_well(self, answer: Answered) -> bool:
+    def upstream_was_well(self, answer: ObservedResponse) -> bool:
         return not during(self.unwell, answer.sent, answer.received)
 
-    def redis_was_well(self, answer: Answered) -> bool:
+    def redis_was_well(self, answer: ObservedResponse) -> bool:
         return not during(self.alone, answer.sent, answer.received)
 
-    def was_stopped(self, answer: Answered) -> bool:
+    def was_stopped(self, answer: ObservedResponse) -> bool:
         """Its worker stood still with the answer in its hands."""
         return any(
             answer.sent <= window.start + 0.01 <= answer.received and answer.port in window.ports
             for window in self.soak.history.stopped
         )
 
-    def was_killed(self, cut: Cut) -> bool:
+    def was_killed(self, cut: FailedRequest) -> bool:
         kills = self.soak.history.kills
-        return any(i == cut.server and w.start <= cut.ended <= w.end for i, w in kills)
+        return any(i == cut.server and w.start <= cut.failed <= w.end for i, w in kills)
 
 
 def settled_outages(outages: Sequence[Window]) -> Iterator[Window]:
@@ -415,31 +421,31 @@ def during(windows: Sequence[Window], start: float, end: float) -> bool:
 def report(soak: Soak, minutes: float) -> bool:
     """Print it; whether every promise was kept."""
     verdict, tally = Verdict(soak), soak.tally
-    good = [answer for answer in tally.good if not verdict.was_stopped(answer)]
+    good = [answer for answer in tally.successful if not verdict.was_stopped(answer)]
     well = [answer for answer in good if verdict.upstream_was_well(answer)]
     together = [answer for answer in good if verdict.redis_was_well(answer)]
     old = [answer for answer in well if answer.age > soak.ttl + TOLERANCE]
-    backwards = [answer for answer in together if answer.backwards]
-    cut_otherwise = [cut for cut in tally.cuts if not verdict.was_killed(cut)]
+    backwards = [answer for answer in together if answer.is_backwards]
+    cut_otherwise = [cut for cut in tally.failures if not verdict.was_killed(cut)]
     events = [
         told["event"]
         for replica in soak.replicas
         for told in replica.events("flight_landed", "flight_late", "flight_failed", "lease_lost")
     ]
-    other = [answer for answer in tally.answers if answer.status // 100 != 2 or answer.flaw]
+    other = [answer for answer in tally.responses if answer.status // 100 != 2 or answer.defect]
     lines: dict[str, object] = {
-        "answers given": len(tally.answers),
+        "answers given": len(tally.responses),
         "oldest with the upstream well": f"{oldest(well):.3f} s of {soak.ttl} ({len(well)} answers)",
         "oldest at all": f"{oldest(good):.3f} s",
         "older than the TTL with the upstream well": len(old),
-        "stale": sum(answer.stale for answer in good),
+        "stale": sum(answer.is_stale for answer in good),
         "not 2xx": dict(Counter(answer.status for answer in other if answer.status != 200)),
-        "damaged": dict(Counter(answer.flaw for answer in other if answer.flaw)),
+        "damaged": dict(Counter(answer.defect for answer in other if answer.defect)),
         "backwards with Redis well": f"{len(backwards)} (of {len(together)} answers)",
         "backwards with each process on its own": len(tally.backwards) - len(backwards),
-        "cut by a kill": len(tally.cuts) - len(cut_otherwise),
-        "cut otherwise": dict(Counter(cut.why for cut in cut_otherwise)),
-        "held by a stopped worker": len(tally.good) - len(good),
+        "cut by a kill": len(tally.failures) - len(cut_otherwise),
+        "cut otherwise": dict(Counter(cut.reason for cut in cut_otherwise)),
+        "held by a stopped worker": len(tally.successful) - len(good),
         "flights a minute": f"{soak.films / minutes:.1f} asked for, {dict(Counter(events))}",
         "latency": f"median {tally.latency(0.5) * 1000:.1f} ms, 99 % {tally.latency(0.99):.3f} s",
         "slowest": f"{tally.latency(1):.3f} s",
@@ -456,7 +462,7 @@ def report(soak: Soak, minutes: float) -> bool:
     return not (old or backwards or other or cut_otherwise)
 
 
-def oldest(answers: Sequence[Answered]) -> float:
+def oldest(answers: Sequence[ObservedResponse]) -> float:
     return max((answer.age for answer in answers), default=0.0)
 
 

@@ -16,8 +16,9 @@ import pytest
 from fake_ghibli import FakeGhibli, Faults
 from services.sharing import LEASE
 from tests.support import servers
-from tests.support.load import Answered, Tally, loaded, under_load
-from tests.support.servers import Postgres, Valkey, peers, process_state, wait_until
+from tests.support.load_client import LoadResult, ObservedResponse, run_load, under_load
+from tests.support.processes import open_connections, process_state
+from tests.support.servers import Postgres, Valkey, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ class Fleet:
         )
         # A worker imports much for its first request, which is not what is tested here.
         workers = int(str(variables["WEB_CONCURRENCY"]))
-        loaded(self.urls, connections=24 * workers * replicas, each=2, paths=["/livez"])
+        run_load(self.urls, connections=24 * workers * replicas, each=2, paths=["/livez"])
 
     @property
     def urls(self) -> list[str]:
@@ -69,7 +70,7 @@ class Fleet:
     def leader(self) -> int:
         """The worker with a flight under way: the only one that talks to the upstream."""
         port = int(self.upstream.url.rpartition(":")[2])
-        found = [w for w in self.workers if any(other == port for _, other in peers(w))]
+        found = [w for w in self.workers if any(other == port for _, other in open_connections(w))]
         assert len(found) == 1, f"{found} talk to the upstream"
         return found[0]
 
@@ -98,18 +99,18 @@ def fleet_of(
         yield Fleet(folder, stack, replicas=replicas, idle=idle, **variables)
 
 
-def print_summary(what: str, tally: Tally, fleet: Fleet) -> None:
+def print_summary(what: str, tally: LoadResult, fleet: Fleet) -> None:
     print(f"\n{what}: {tally.summary() | {'flights': fleet.flights}}")  # noqa: T201 (pytest -s)
 
 
-def assert_law(tally: Tally, fleet: Fleet, ttl: int) -> None:
+def assert_law(tally: LoadResult, fleet: Fleet, ttl: int) -> None:
     """What must hold of any load while the upstream is alive."""
-    assert tally.bad == []
-    assert tally.cuts == []
+    assert tally.unsuccessful == []
+    assert tally.failures == []
     assert tally.older_than(ttl) == []
     assert tally.backwards == []
-    assert [answer for answer in tally.good if answer.stale] == []
-    assert {answer.timestamp for answer in tally.waited} <= {tally.timestamps[0]}
+    assert [answer for answer in tally.successful if answer.is_stale] == []
+    assert {answer.timestamp for answer in tally.waited_for_refresh} <= {tally.timestamps[0]}
     # The last flight may have brought an answer that nobody has been given yet.
     assert len(tally.timestamps) <= fleet.flights <= len(tally.timestamps) + 1
 
@@ -150,7 +151,7 @@ def test_answers_are_never_old_nor_waited_for_nor_older_than_the_last_and_fly_on
     total: int | None,
 ) -> None:
     with fleet_of(tmp_path, replicas=replicas, workers=workers, ttl=ttl, ahead=ahead) as fleet:
-        tally = loaded(
+        tally = run_load(
             fleet.urls,
             seconds=seconds,
             connections=connections,
@@ -172,20 +173,20 @@ def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_fligh
         under_load(fleet.urls, connections=8, rate=40, paths=["/livez"]) as alive,
     ):
         fleet.upstream.faults.set({"delay": 2.0})
-        tally = loaded(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
+        tally = run_load(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
         # Who comes when half of a process' threads wait already is told at once to come again.
-        refused = [answer for answer in tally.bad if answer.status == 503]
-        again = loaded(fleet.urls, connections=len(refused) or 1, each=1, paths=fleet.paths[1:])
+        refused = [answer for answer in tally.unsuccessful if answer.status == 503]
+        again = run_load(fleet.urls, connections=len(refused) or 1, each=1, paths=fleet.paths[1:])
 
         print_summary("cold start", tally, fleet)
         print(f"livez: {alive.summary()}")  # noqa: T201 (pytest -s)
-    assert len(tally.good) + len(refused) == 1000
-    assert len(tally.good) >= 8 * 128 / 2
+    assert len(tally.successful) + len(refused) == 1000
+    assert len(tally.successful) >= 8 * 128 / 2
     assert all(answer.latency < 1.5 for answer in refused)
-    assert again.bad == []
+    assert again.unsuccessful == []
     assert len({*tally.timestamps, *again.timestamps}) == 1
     assert fleet.flights == 1
-    assert {answer.status for answer in alive.answers} == {200}
+    assert {answer.status for answer in alive.responses} == {200}
     # While they wait for the flight, which is most of the time; not quite while all of them are
     # answered, which keeps two cores busy.
     assert alive.latency(0.6) < 0.1
@@ -194,23 +195,23 @@ def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_fligh
 def test_a_failed_flight_is_told_to_all_who_wait_at_once(tmp_path: Path) -> None:
     with fleet_of(tmp_path, replicas=2, workers=4) as fleet:
         fleet.upstream.faults.set({"delay": 1.5, "status": 500})
-        waited = loaded(fleet.urls, connections=500, each=1)
-        at_once = loaded(fleet.urls, connections=500, each=1)  # in the cool-down: nobody waits
+        waited = run_load(fleet.urls, connections=500, each=1)
+        at_once = run_load(fleet.urls, connections=500, each=1)  # in the cool-down: nobody waits
 
         print_summary("failed flight", waited, fleet)
         print_summary("cool-down", at_once, fleet)
         # The others came when half of their process' threads waited already, and were told at once.
-        told = [answer for answer in waited.answers if answer.latency > 1]
+        told = [answer for answer in waited.responses if answer.latency > 1]
         print(f"within {spread(told):.3f} s")  # noqa: T201 (pytest -s)
-    assert {answer.status for answer in waited.answers} == {503}
-    assert len(waited.answers) == 500
+    assert {answer.status for answer in waited.responses} == {503}
+    assert len(waited.responses) == 500
     assert len(told) >= 200
     assert fleet.flights == 1
     # 50 ms, and what it takes this machine to write 500 answers when nobody waits for anything.
-    assert spread(told) < 0.05 + NOISE + spread(at_once.answers)
+    assert spread(told) < 0.05 + NOISE + spread(at_once.responses)
 
 
-def spread(answers: list[Answered]) -> float:
+def spread(answers: list[ObservedResponse]) -> float:
     received = [answer.received for answer in answers]
     return max(received) - min(received)
 
@@ -218,7 +219,7 @@ def spread(answers: list[Answered]) -> float:
 def test_what_nobody_asks_for_is_refreshed_once_at_most(tmp_path: Path) -> None:
     ttl = 2
     with fleet_of(tmp_path, workers=2, ttl=ttl, ahead=1) as fleet:
-        loaded(fleet.urls, connections=20, each=2)
+        run_load(fleet.urls, connections=20, each=2)
         flights = fleet.flights
         time.sleep(4 * ttl)  # the minutes without a request
 
@@ -256,17 +257,17 @@ def test_a_warm_process_answers_whichever_two_parts_are_away(
     tmp_path: Path, postgres: Postgres, away: list[list[str]], requests: int, rate: float
 ) -> None:
     with fleet_of(tmp_path, ttl=2, ahead=1, DATABASE_URL=postgres.url) as fleet:
-        assert loaded(fleet.urls, connections=32, each=2).bad == []
+        assert run_load(fleet.urls, connections=32, each=2).unsuccessful == []
         for parts in away:
             with away_for_a_while(parts, fleet, postgres):
-                tally = loaded(
+                tally = run_load(
                     fleet.urls, connections=32, total=requests, rate=rate, paths=fleet.paths
                 )
 
             print_summary(" and ".join(parts), tally, fleet)
-            assert len(tally.good) == requests
-            assert tally.cuts == []
-            assert bool([a for a in tally.good if a.stale]) is ("upstream" in parts)
+            assert len(tally.successful) == requests
+            assert tally.failures == []
+            assert bool([a for a in tally.successful if a.is_stale]) is ("upstream" in parts)
 
 
 @contextmanager
@@ -286,24 +287,24 @@ def away_for_a_while(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iter
 
 def test_after_an_outage_nobody_sees_an_older_answer_again(tmp_path: Path) -> None:
     with fleet_of(tmp_path, replicas=2, ttl=2, ahead=1) as fleet:
-        loaded(fleet.urls, connections=8, each=2)
+        run_load(fleet.urls, connections=8, each=2)
         with under_load(fleet.urls, connections=48, rate=400, paths=fleet.paths) as tally:
-            wait_until(lambda: len(tally.answers) > 0)
+            wait_until(lambda: len(tally.responses) > 0)
             fleet.upstream.faults.set({"reset": True})
-            wait_until(lambda: tally.answers[-1].stale, what="the outage shows")
+            wait_until(lambda: tally.responses[-1].is_stale, what="the outage shows")
             fleet.upstream.faults.set({"reset": False})
-            wait_until(lambda: not tally.answers[-1].stale, what="it is over")
+            wait_until(lambda: not tally.responses[-1].is_stale, what="it is over")
             time.sleep(0.5)
 
         print_summary("after an outage", tally, fleet)
-        assert tally.bad == []
+        assert tally.unsuccessful == []
         assert tally.backwards == []
 
 
 @pytest.mark.minutes
 def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -> None:
     with fleet_of(tmp_path, ttl=2, ahead=1) as fleet:
-        loaded(fleet.urls, connections=8, each=2)
+        run_load(fleet.urls, connections=8, each=2)
         # As if it had lasted for an hour.
         fleet.valkey.client.set(f"{KEY}failures", 100, ex=600)
         fleet.upstream.faults.set({"reset": True})
@@ -318,12 +319,12 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
             assert time.monotonic() - first >= 30 * 0.8 - NOISE
             fleet.upstream.faults.set({"reset": False})
             well = time.monotonic()
-            wait_until(lambda: not tally.answers[-1].stale, seconds=60)
+            wait_until(lambda: not tally.responses[-1].is_stale, seconds=60)
             recovered = time.monotonic() - well
 
         print_summary(f"outage, fresh again after {recovered:.1f} s", tally, fleet)
         assert recovered <= 36 + 1
-        assert tally.bad == []
+        assert tally.unsuccessful == []
         assert tally.backwards == []
         assert failures() == 2
 
@@ -334,7 +335,7 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
 def test_nobody_notices_that_a_leader_is_killed(tmp_path: Path) -> None:
     with fleet_of(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
         with under_load(
-            fleet.urls, connections=48, rate=100, paths=fleet.paths, fresh_after=5
+            fleet.urls, connections=48, rate=100, paths=fleet.paths, reconnect_after=5
         ) as tally:
             leader = fleet.wait_for_flight(2, seconds=10)
             os.kill(leader, signal.SIGKILL)
@@ -345,18 +346,20 @@ def test_nobody_notices_that_a_leader_is_killed(tmp_path: Path) -> None:
 
         print_summary(f"killed, next flight after {until_next:.2f} s", tally, fleet)
         assert until_next < LEASE + 0.5
-        assert tally.bad == []
+        assert tally.unsuccessful == []
         assert tally.older_than(10) == []
         assert tally.backwards == []
-        assert not any(a.stale or (a.waited and a.sent > killed) for a in tally.good)
+        assert not any(
+            a.is_stale or (a.waited_for_refresh and a.sent > killed) for a in tally.successful
+        )
         # What the killed worker was answering or had been sent.
-        assert all(cut.ended < killed + NOISE for cut in tally.cuts)
+        assert all(cut.failed < killed + NOISE for cut in tally.failures)
 
 
-def handed_over(tally: Tally) -> None:
+def handed_over(tally: LoadResult) -> None:
     """Wait until the next answer has gone live."""
-    newest = tally.answers[-1].timestamp
-    wait_until(lambda: tally.answers[-1].timestamp > newest, what="the next answer goes live")
+    newest = tally.responses[-1].timestamp
+    wait_until(lambda: tally.responses[-1].timestamp > newest, what="the next answer goes live")
     time.sleep(0.5)  # for answers of the old one, if there were any
 
 
@@ -364,7 +367,7 @@ def handed_over(tally: Tally) -> None:
 def test_a_leader_that_stalls_and_wakes_late_is_refused(tmp_path: Path) -> None:
     with fleet_of(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
         with under_load(
-            fleet.urls, connections=48, rate=100, paths=fleet.paths, fresh_after=5
+            fleet.urls, connections=48, rate=100, paths=fleet.paths, reconnect_after=5
         ) as tally:
             leader = fleet.wait_for_flight(2, seconds=10)
             os.kill(leader, signal.SIGSTOP)
@@ -379,10 +382,12 @@ def test_a_leader_that_stalls_and_wakes_late_is_refused(tmp_path: Path) -> None:
             handed_over(tally)
 
         print_summary(f"stopped, next landing after {until_next:.2f} s", tally, fleet)
-        assert tally.bad == []
-        assert tally.cuts == []
+        assert tally.unsuccessful == []
+        assert tally.failures == []
         assert tally.backwards == []
-        assert not any(a.stale or (a.waited and a.sent > stopped) for a in tally.good)
+        assert not any(
+            a.is_stale or (a.waited_for_refresh and a.sent > stopped) for a in tally.successful
+        )
         assert flights == 3
 
 
@@ -393,14 +398,14 @@ def test_a_redis_that_is_flushed_costs_one_more_flight_at_most(tmp_path: Path, w
     with fleet_of(tmp_path, replicas=2, workers=2, ttl=6, ahead=2) as fleet:
         with under_load(fleet.urls, connections=48, rate=200, paths=fleet.paths) as tally:
             if when == "while fresh":
-                wait_until(lambda: len(tally.answers) > 100)
+                wait_until(lambda: len(tally.responses) > 100)
             else:
                 wait_until(lambda: fleet.flights == 2, what="a flight")
             fleet.valkey.client.flushall()
             handed_over(tally)
 
         print_summary(f"flushed {when}", tally, fleet)
-        assert tally.bad == []
+        assert tally.unsuccessful == []
         assert tally.older_than(6) == []
         assert len(tally.timestamps) <= fleet.flights
         # The first one, the next one, the one more.
@@ -423,14 +428,14 @@ def test_sigterm_lets_all_finish_and_frees_the_lease(tmp_path: Path, workers: in
 
         print_summary("SIGTERM", tally, fleet)
         assert code == 0
-        assert len(tally.good) == 50
-        assert tally.cuts == []
+        assert len(tally.successful) == 50
+        assert tally.failures == []
         assert not fleet.valkey.client.exists(f"{KEY}lease")
 
 
 def served(worker: int, port: int) -> int:
     with suppress(FileNotFoundError):
-        return sum(own == port for own, _ in peers(worker))
+        return sum(own == port for own, _ in open_connections(worker))
     return 0
 
 
@@ -440,7 +445,7 @@ def test_sigterm_cuts_off_a_flight_for_which_nobody_waits_and_frees_the_lease(
     with fleet_of(tmp_path, ttl=10, ahead=8) as fleet:
         replica = fleet.replicas[0]
         with under_load(fleet.urls, connections=16, rate=100) as tally:
-            wait_until(lambda: len(tally.answers) > 0)
+            wait_until(lambda: len(tally.responses) > 0)
             fleet.upstream.faults.set({"hang": True})
             wait_until(lambda: fleet.flights == 2)
         assert fleet.valkey.client.exists(f"{KEY}lease")

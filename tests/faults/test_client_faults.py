@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripted import FILMS, Gate, Scripted, then
-from tests.support.servers import Totoro, proc, wait_until
+from tests.support.processes import proc
+from tests.support.scripted_upstream import FILMS, Gate, ScriptedUpstream, then
+from tests.support.servers import Totoro, wait_until
 from totoro.settings import Base
 
 MIB = 1024 * 1024
@@ -156,7 +157,7 @@ def test_clients_that_hang_up_while_they_wait_leave_the_flight_and_free_their_pl
     tmp_path: Path,
 ) -> None:
     gate = Gate()
-    with Scripted(films=then(gate, FILMS)) as upstream:
+    with ScriptedUpstream(films=then(gate, FILMS)) as upstream:
         server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url)
         with ExitStack() as impatient:
             # As many as there are places.

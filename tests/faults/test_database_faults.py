@@ -27,9 +27,9 @@ from services.models import KeptSnapshot
 from services.persistence import DatabaseStore
 from tests.conftest import restart_service
 from tests.support.fakes import make_snapshot
-from tests.support.scripted import Exchange, Scripted
+from tests.support.fault_proxy import FaultProxy
+from tests.support.scripted_upstream import Exchange, ScriptedUpstream
 from tests.support.servers import Postgres, Totoro, Valkey, wait_until
-from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
@@ -309,18 +309,18 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def postgres_proxy(postgres_server: Postgres) -> Iterator[Proxy]:
-    with Proxy(postgres_server.port) as proxy:
+def postgres_proxy(postgres_server: Postgres) -> Iterator[FaultProxy]:
+    with FaultProxy(postgres_server.port) as proxy:
         yield proxy
 
 
-def postgres_url(proxy: Proxy) -> str:
+def postgres_url(proxy: FaultProxy) -> str:
     return f"postgresql://postgres@127.0.0.1:{proxy.port}/totoro"
 
 
 @pytest.fixture(scope="module")
 def with_postgres(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, postgres_proxy: Proxy
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, postgres_proxy: FaultProxy
 ) -> Iterator[Watched]:
     def newest() -> str | None:
         with postgres_server.connect() as connection:
@@ -340,7 +340,7 @@ def with_postgres(
 
 @pytest.fixture
 def postgres(
-    with_postgres: Watched, postgres_server: Postgres, postgres_proxy: Proxy
+    with_postgres: Watched, postgres_server: Postgres, postgres_proxy: FaultProxy
 ) -> Iterator[Watched]:
     """Warm, and well again after the test."""
     with_postgres.assert_it_is_used_again()
@@ -360,7 +360,7 @@ def statements(server: Postgres, begin: str, end: str) -> Iterator[None]:
             connection.execute(end)
 
 
-def test_postgresql_is_down(postgres: Watched, postgres_proxy: Proxy) -> None:
+def test_postgresql_is_down(postgres: Watched, postgres_proxy: FaultProxy) -> None:
     postgres_proxy.down()
     postgres.assert_nobody_notices()
     postgres_proxy.up()
@@ -368,7 +368,7 @@ def test_postgresql_is_down(postgres: Watched, postgres_proxy: Proxy) -> None:
 
 
 @pytest.mark.minutes
-def test_postgresql_is_down_at_start(postgres: Watched, postgres_proxy: Proxy) -> None:
+def test_postgresql_is_down_at_start(postgres: Watched, postgres_proxy: FaultProxy) -> None:
     postgres_proxy.down()
     postgres.server.terminate()
     postgres.server.start()
@@ -388,7 +388,9 @@ def test_somebody_has_locked_the_table_in_postgresql(
 
 
 @pytest.mark.minutes
-def test_postgresql_hangs(tmp_path: Path, postgres_server: Postgres, postgres_proxy: Proxy) -> None:
+def test_postgresql_hangs(
+    tmp_path: Path, postgres_server: Postgres, postgres_proxy: FaultProxy
+) -> None:
     """Two seconds, the least that psycopg waits for a connection, are less than REFRESH_AHEAD."""
     with FakeGhibli() as upstream:
         server = Totoro(
@@ -400,7 +402,7 @@ def test_postgresql_hangs(tmp_path: Path, postgres_server: Postgres, postgres_pr
         )
         watched = Watched(server, lambda: newest_in(postgres_server))
         watched.warm_up()
-        postgres_proxy.holds = True
+        postgres_proxy.is_silent = True
         watched.assert_nobody_notices()
         postgres_proxy.up()
         watched.assert_it_is_used_again()
@@ -549,7 +551,7 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
 ) -> None:
     monkeypatch.setattr(freshness, "COOL_DOWNS", (0.05,))
     monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
-    with Scripted() as upstream, Proxy(valkey.port) as redis:
+    with ScriptedUpstream() as upstream, FaultProxy(valkey.port) as redis:
         url = f"redis://127.0.0.1:{redis.port}/0"
         settings.REDIS_URL, settings.CACHES = url, redis_caches(url)
         settings.GHIBLI_API_BASE_URL = upstream.url
@@ -588,9 +590,9 @@ def test_upstream_redis_and_database_are_down(
 ) -> None:
     with (
         FakeGhibli() as upstream,
-        Proxy(int(upstream.url.rpartition(":")[2])) as ghibli,
-        Proxy(valkey.port) as redis,
-        Proxy(postgres_server.port) as database,
+        FaultProxy(int(upstream.url.rpartition(":")[2])) as ghibli,
+        FaultProxy(valkey.port) as redis,
+        FaultProxy(postgres_server.port) as database,
     ):
         parts = (ghibli, redis, database)
         server = Totoro(

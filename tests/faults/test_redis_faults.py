@@ -20,9 +20,9 @@ from pytest_django.fixtures import Settings
 from fake_ghibli import FakeGhibli
 from services import redis_store
 from tests.conftest import restart_service
-from tests.support.scripted import FILMS, Gate, Scripted, then
+from tests.support.fault_proxy import FaultProxy
+from tests.support.scripted_upstream import FILMS, Gate, ScriptedUpstream, then
 from tests.support.servers import Totoro, Valkey, wait_until
-from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
 
 # Flights write from a thread of their own, which a transaction around the test would not see.
@@ -36,7 +36,7 @@ class Redis:
     """The server and the way to it."""
 
     server: Valkey
-    proxy: Proxy
+    proxy: FaultProxy
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ def redis_server() -> Iterator[Valkey]:
 def redis(redis_server: Valkey) -> Iterator[Redis]:
     """Running, empty and well."""
     redis_server.client.flushall()
-    with Proxy(redis_server.port) as proxy:
+    with FaultProxy(redis_server.port) as proxy:
         yield Redis(redis_server, proxy)
 
 
@@ -78,25 +78,25 @@ def resets(it: Redis) -> Iterator[None]:
 
 @contextmanager
 def black_hole(it: Redis) -> Iterator[None]:
-    it.proxy.holds = True
+    it.proxy.is_silent = True
     yield
     it.proxy.up()
 
 
 @contextmanager
 def full_queue(it: Redis) -> Iterator[None]:
-    it.proxy.fill()
+    it.proxy.ignore_syn()
     yield
     it.proxy.up()
 
 
 @contextmanager
 def stopped(it: Redis) -> Iterator[None]:
-    it.server.send(signal.SIGSTOP)
+    it.server.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
-        it.server.send(signal.SIGCONT)
+        it.server.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def read_only(it: Redis) -> Iterator[None]:
 @contextmanager
 def with_a_password(it: Redis) -> Iterator[None]:
     it.server.client.config_set("requirepass", "acorn")
-    it.proxy.cut()  # who is connected stays authenticated
+    it.proxy.close_connections()  # who is connected stays authenticated
     try:
         yield
     finally:
@@ -311,14 +311,14 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
     settings.CACHE_TTL, settings.REFRESH_AHEAD = 0.5, 0.2
     api.get("/movies/")
     with black_hole(through):
-        through.proxy.asked.clear()
+        through.proxy.request_times.clear()
 
         def asked_twice() -> bool:
             assert api.get("/movies/").status_code == 200
-            return len(through.proxy.asked) >= 2
+            return len(through.proxy.request_times) >= 2
 
         wait_until(asked_twice)
-        asked = list(through.proxy.asked)
+        asked = list(through.proxy.request_times)
 
     assert all(later - earlier >= redis_store.LATCH for earlier, later in pairwise(asked))
 
@@ -344,9 +344,9 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def gated(gate: Gate, settings: Settings, through: Redis) -> Iterator[Scripted]:
+def gated(gate: Gate, settings: Settings, through: Redis) -> Iterator[ScriptedUpstream]:
     settings.CACHE_TTL, settings.REFRESH_AHEAD = 60, 10
-    with Scripted(films=then(gate, FILMS)) as upstream:
+    with ScriptedUpstream(films=then(gate, FILMS)) as upstream:
         settings.GHIBLI_API_BASE_URL = upstream.url
         yield upstream
 
@@ -371,7 +371,7 @@ def test_what_happens_to_it_during_a_flight_costs_nobody_an_answer_nor_a_flight(
     through: Redis,
     api: Client,
     gate: Gate,
-    gated: Scripted,
+    gated: ScriptedUpstream,
 ) -> None:
     with one_flight(api, gate) as answers:
         happens(through)
@@ -384,7 +384,7 @@ def test_what_happens_to_it_during_a_flight_costs_nobody_an_answer_nor_a_flight(
 
 
 def test_a_flush_of_a_fresh_answer_costs_at_most_one_more_flight(
-    through: Redis, api: Client, gate: Gate, gated: Scripted
+    through: Redis, api: Client, gate: Gate, gated: ScriptedUpstream
 ) -> None:
     gate.opened.set()
     first = api.get("/movies/")
@@ -403,9 +403,9 @@ def test_a_flush_of_a_fresh_answer_costs_at_most_one_more_flight(
 @pytest.fixture(scope="module")
 def fleet(
     redis_server: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Totoro, Proxy, FakeGhibli]]:
+) -> Iterator[tuple[Totoro, FaultProxy, FakeGhibli]]:
     """Started when there is no Redis."""
-    with FakeGhibli() as upstream, Proxy(redis_server.port) as proxy:
+    with FakeGhibli() as upstream, FaultProxy(redis_server.port) as proxy:
         proxy.down()
         server = Totoro(
             tmp_path_factory.mktemp("fleet"),
@@ -432,7 +432,7 @@ def share_one_answer(server: Totoro) -> bool:
 
 @pytest.mark.minutes
 def test_workers_without_redis_serve_each_their_own_and_share_as_soon_as_it_is_there(
-    fleet: tuple[Totoro, Proxy, FakeGhibli],
+    fleet: tuple[Totoro, FaultProxy, FakeGhibli],
 ) -> None:
     server, proxy, upstream = fleet
     assert len(server.workers) == 2
@@ -454,7 +454,7 @@ def test_workers_without_redis_serve_each_their_own_and_share_as_soon_as_it_is_t
 
 @pytest.mark.minutes
 def test_redis_is_killed_and_comes_back(
-    fleet: tuple[Totoro, Proxy, FakeGhibli], redis_server: Valkey
+    fleet: tuple[Totoro, FaultProxy, FakeGhibli], redis_server: Valkey
 ) -> None:
     server, proxy, upstream = fleet
     proxy.up()
@@ -475,21 +475,21 @@ def test_redis_is_killed_and_comes_back(
 
 @pytest.mark.minutes
 def test_redis_hangs_and_requests_hardly_notice(
-    fleet: tuple[Totoro, Proxy, FakeGhibli], redis_server: Valkey
+    fleet: tuple[Totoro, FaultProxy, FakeGhibli], redis_server: Valkey
 ) -> None:
     """Requests ask it too: for what the client may still ask."""
     server, proxy, _ = fleet
     proxy.up()
     seen(server)
     seconds = []
-    redis_server.send(signal.SIGSTOP)
+    redis_server.send_signal(signal.SIGSTOP)
     try:
         end = time.monotonic() + 4
         while time.monotonic() < end:
             seconds.append(fresh(server, 2).elapsed.total_seconds())
             time.sleep(0.01)
     finally:
-        redis_server.send(signal.SIGCONT)
+        redis_server.send_signal(signal.SIGCONT)
 
     # Two workers in four seconds, each once in two of them; and what a busy machine adds.
     assert len([one for one in seconds if one > 0.15]) <= 2 * 3 + len(seconds) * 0.05

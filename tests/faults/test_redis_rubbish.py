@@ -14,7 +14,7 @@ from redis import Redis, ResponseError
 from fake_ghibli import FakeGhibli
 from services.rate_limit import quotas
 from tests.conftest import restart_service
-from tests.support.replies import REPLIES, ReplyProxy
+from tests.support.reply_proxy import REPLIES, ReplyProxy
 from tests.support.servers import Valkey, wait_until
 from totoro.settings import redis_caches
 

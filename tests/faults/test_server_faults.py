@@ -16,15 +16,8 @@ from pathlib import Path
 import pytest
 
 from fake_ghibli import FakeGhibli
-from tests.support.servers import (
-    ROOT,
-    Totoro,
-    clean_environment,
-    end,
-    free_port,
-    process_state,
-    wait_until,
-)
+from tests.support.processes import process_state
+from tests.support.servers import ROOT, Totoro, clean_environment, end, free_port, wait_until
 
 MIB = 1024 * 1024
 HALF_A_REQUEST = b"GET /movies/ HTTP/1.1\r\nHost: loc"
@@ -270,7 +263,7 @@ def test_goes_on_when_a_worker_is_killed_again_and_again(tmp_path: Path, upstrea
             [worker] = server.workers
             os.kill(worker, signal.SIGKILL)
             wait_until(lambda dead=worker: server.workers not in ([], [dead]))  # type: ignore[misc]
-        wait_until(server._answers)
+        wait_until(server._responds)
 
         assert seconds_for(server) < 5
         assert server.terminate() == 0

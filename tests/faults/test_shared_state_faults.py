@@ -14,9 +14,9 @@ from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli, Faults
 from tests.conftest import restart_service
-from tests.support.load import loaded, under_load
+from tests.support.fault_proxy import FaultProxy
+from tests.support.load_client import run_load, under_load
 from tests.support.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
-from tests.support.toxics import Proxy
 from totoro.settings import redis_caches
 
 
@@ -125,7 +125,7 @@ def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
 def test_workers_agree_on_the_last_known_good_when_redis_comes_back_empty_in_an_outage(
     tmp_path: Path, redis: Valkey
 ) -> None:
-    with FakeGhibli() as upstream, Proxy(redis.port) as way, ExitStack() as stack:
+    with FakeGhibli() as upstream, FaultProxy(redis.port) as way, ExitStack() as stack:
         servers = pair(tmp_path, stack, upstream, way.port, CACHE_TTL=2, REFRESH_AHEAD=0)
         way.down()
         last = [timestamp(server.get("/movies/")) for server in servers]
@@ -154,12 +154,12 @@ def _is_stale(response: requests.Response) -> bool:
 def test_requests_that_wait_leave_threads_to_others(tmp_path: Path) -> None:
     with FakeGhibli(faults=Faults(hang=True)) as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
-        loaded([server.url], connections=24, each=2, paths=["/livez"])
+        run_load([server.url], connections=24, each=2, paths=["/livez"])
         with under_load([server.url], connections=4, rate=40, paths=["/livez"]) as alive:
-            tally = loaded([server.url], connections=400, each=1, paths=["/movies/"])
+            tally = run_load([server.url], connections=400, each=1, paths=["/movies/"])
 
-        refused_at_once = [answer for answer in tally.answers if answer.latency < 3]
-        assert {answer.status for answer in tally.answers} == {503}
+        refused_at_once = [answer for answer in tally.responses if answer.latency < 3]
+        assert {answer.status for answer in tally.responses} == {503}
         assert len(refused_at_once) >= 400 - 128
-        assert {answer.status for answer in alive.answers} == {200}
+        assert {answer.status for answer in alive.responses} == {200}
         assert alive.latency(0.9) < 0.1

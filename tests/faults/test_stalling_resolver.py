@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from fake_ghibli import FakeGhibli
-from tests.support.servers import ROOT, WITHOUT, Totoro, end
+from tests.support.servers import HIDDEN_PACKAGES, ROOT, Totoro, end
 
 pytestmark = pytest.mark.slow
 
-STALLS = ROOT / "tests" / "support" / "interpreter" / "stalling_resolver"
+STALLS = ROOT / "tests" / "support" / "python_patches" / "stalling_resolver"
 
 
 def started(folder: Path, stack: ExitStack, **variables: object) -> Totoro:
     upstream = stack.enter_context(FakeGhibli())
-    paths = f"{STALLS}:{WITHOUT}"
+    paths = f"{STALLS}:{HIDDEN_PACKAGES}"
     server = Totoro(
         folder,
         migrate=False,

@@ -33,22 +33,23 @@ from services.ghibli import client, transport
 from services.ghibli.client import GhibliClient
 from services.models import KeptSnapshot
 from tests.conftest import restart_service
-from tests.support.scripted import (
+from tests.support.fault_proxy import FaultProxy
+from tests.support.processes import proc
+from tests.support.scripted_upstream import (
     CATALOGUE,
     FILMS,
     PEOPLE,
     Exchange,
     Script,
-    Scripted,
-    answer,
-    answer_json,
+    ScriptedUpstream,
+    response,
+    json_response,
     chunked,
     film,
     person,
     then,
 )
-from tests.support.servers import Totoro, proc, wait_until
-from tests.support.toxics import Proxy
+from tests.support.servers import Totoro, wait_until
 
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,9 +60,9 @@ MINUTE = 0.15
 COOL_DOWN = 0.15
 NAME = "ghibli.test"
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
-HEAD = answer(Content_Length=None)
-HALF = answer(FILMS_BODY)[:9000]
-CHUNKED_HEAD = answer(Content_Length=None, Transfer_Encoding="chunked")
+HEAD = response(Content_Length=None)
+HALF = response(FILMS_BODY)[:9000]
+CHUNKED_HEAD = response(Content_Length=None, Transfer_Encoding="chunked")
 
 
 class Names:
@@ -86,8 +87,8 @@ class Names:
 class World:
     """The Ghibli API with all that lies before it: a name, a way, and perhaps TLS."""
 
-    upstream: Scripted
-    proxy: Proxy
+    upstream: ScriptedUpstream
+    proxy: FaultProxy
     names: Names
     patch: pytest.MonkeyPatch
     tls: ssl.SSLContext
@@ -164,7 +165,7 @@ def closed_port(it: World) -> Iterator[None]:
 
 @contextmanager
 def black_hole(it: World) -> Iterator[None]:
-    it.proxy.fill()
+    it.proxy.ignore_syn()
     yield
     it.proxy.up()
 
@@ -182,7 +183,7 @@ def certificate(make: Callable[[trustme.CA], trustme.LeafCert]) -> Trouble:
 @contextmanager
 def plain_http(it: World) -> Iterator[None]:
     def greet(connection: socket.socket) -> None:
-        connection.sendall(answer(b"", "400 Bad Request"))
+        connection.sendall(response(b"", "400 Bad Request"))
 
     it.upstream._opening = greet
     yield
@@ -225,12 +226,12 @@ def people(script: Script, reason: Reason) -> Row:
 
 
 def redirect(location: str) -> bytes:
-    return answer(b"", "301 Moved Permanently", Location=location)
+    return response(b"", "301 Moved Permanently", Location=location)
 
 
 def film_titled(title: bytes) -> bytes:
     """A film in JSON whose title is exactly these bytes."""
-    return answer(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
+    return response(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
 
 
 def bomb() -> bytes:
@@ -238,14 +239,14 @@ def bomb() -> bytes:
     fold = zlib.compressobj(9, wbits=31)
     mebibyte = bytes(MIB)
     folded = b"".join([*(fold.compress(mebibyte) for _ in range(200)), fold.flush()])
-    return answer(folded, Content_Encoding="gzip")
+    return response(folded, Content_Encoding="gzip")
 
 
 DRIP = partial(Exchange.drip, pause=0.05)
 LINKLESS = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
 TWINS = [*CATALOGUE.films, film(title="Another")]
 STRANGERS = [one | {"films": [LINKLESS]} for one in CATALOGUE.people]
-UNAVAILABLE = answer(b"{}", "503 Service Unavailable")
+UNAVAILABLE = response(b"{}", "503 Service Unavailable")
 
 ROWS: dict[str, Row] = {
     "unknown name": Row(no_such_name, Reason.DNS, 0, "name"),
@@ -268,55 +269,55 @@ ROWS: dict[str, Row] = {
     "cut in the headers": films(then(HEAD[:30], Exchange.hang_up), Reason.CONTENT_TYPE),
     "reset in the body": films(then(HALF, Exchange.reset), Reason.RESET, 2),
     "5 of 100 bytes": films(
-        then(answer(b"[1,2]", Content_Length="100"), Exchange.hang_up), Reason.TRUNCATED, 2
+        then(response(b"[1,2]", Content_Length="100"), Exchange.hang_up), Reason.TRUNCATED, 2
     ),
     "cut without a length": films(
         then(HEAD, FILMS_BODY[:9000], Exchange.hang_up), Reason.BAD_JSON
     ),
-    "500": films(answer(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX),
-    "502": films(answer(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX, 2),
+    "500": films(response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX),
+    "502": films(response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX, 2),
     "503": films(UNAVAILABLE, Reason.UPSTREAM_5XX, 2),
-    "504": films(answer(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX, 2),
-    "401": films(answer(b"{}", "401 Unauthorized"), Reason.UPSTREAM_4XX),
-    "403": films(answer(b"{}", "403 Forbidden"), Reason.UPSTREAM_4XX),
-    "404": films(answer(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
-    "429": films(answer(b"{}", "429 Too Many Requests"), Reason.RATE_LIMITED),
-    "honest HTML": films(answer(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
-    "HTML labelled JSON": films(answer(b"<html>"), Reason.BAD_JSON),
+    "504": films(response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX, 2),
+    "401": films(response(b"{}", "401 Unauthorized"), Reason.UPSTREAM_4XX),
+    "403": films(response(b"{}", "403 Forbidden"), Reason.UPSTREAM_4XX),
+    "404": films(response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "429": films(response(b"{}", "429 Too Many Requests"), Reason.RATE_LIMITED),
+    "honest HTML": films(response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
+    "HTML labelled JSON": films(response(b"<html>"), Reason.BAD_JSON),
     "204": films(b"HTTP/1.1 204 No Content\r\n\r\n", Reason.STATUS),
-    "empty body": films(answer(b""), Reason.BAD_JSON),
+    "empty body": films(response(b""), Reason.BAD_JSON),
     "redirect to a link-local address": films(redirect("http://169.254.169.254/"), Reason.REDIRECT),
     "redirect to itself": films(redirect("/films"), Reason.REDIRECT),
     "gzip bomb": films(bomb(), Reason.TOO_LARGE),
     "50 MB": films(
-        then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)), Reason.TOO_LARGE
+        then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)), Reason.TOO_LARGE
     ),
     "endless chunks": films(
-        then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))), Reason.TOO_LARGE
+        then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))), Reason.TOO_LARGE
     ),
-    "an object": films(answer(b"{}"), Reason.SCHEMA),
-    "a string": films(answer(b'"x"'), Reason.SCHEMA),
-    "a number": films(answer(b"1"), Reason.SCHEMA),
-    "null": films(answer(b"null"), Reason.SCHEMA),
-    "a list of numbers": films(answer(b"[1]"), Reason.SCHEMA),
-    "a list of null": films(answer(b"[null]"), Reason.SCHEMA),
-    "a list of lists": films(answer(b"[[]]"), Reason.SCHEMA),
-    "no films": films(answer(b"[]"), Reason.EMPTY),
-    "no people": people(answer(b"[]"), Reason.EMPTY),
+    "an object": films(response(b"{}"), Reason.SCHEMA),
+    "a string": films(response(b'"x"'), Reason.SCHEMA),
+    "a number": films(response(b"1"), Reason.SCHEMA),
+    "null": films(response(b"null"), Reason.SCHEMA),
+    "a list of numbers": films(response(b"[1]"), Reason.SCHEMA),
+    "a list of null": films(response(b"[null]"), Reason.SCHEMA),
+    "a list of lists": films(response(b"[[]]"), Reason.SCHEMA),
+    "no films": films(response(b"[]"), Reason.EMPTY),
+    "no people": people(response(b"[]"), Reason.EMPTY),
     "NaN": films(film_titled(b"NaN"), Reason.BAD_JSON),
     "1e999": films(film_titled(b"1e999"), Reason.BAD_JSON),
     "lone surrogate": films(film_titled(rb'"\ud83d"'), Reason.BAD_JSON),
     "NUL": films(film_titled(rb'"\u0000"'), Reason.BAD_JSON),
     "bad UTF-8": films(film_titled(b'"\xff"'), Reason.BAD_JSON),
     "depth": films(film_titled(b"[" * 100_000 + b"]" * 100_000), Reason.BAD_JSON),
-    "BOM": films(answer(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
-    "UTF-16": films(answer(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
-    "the same film twice, in conflict": films(answer_json(TWINS), Reason.SCHEMA),
-    "only unknown films": people(answer_json(STRANGERS), Reason.TORN),
+    "BOM": films(response(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
+    "UTF-16": films(response(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
+    "the same film twice, in conflict": films(json_response(TWINS), Reason.SCHEMA),
+    "only unknown films": people(json_response(STRANGERS), Reason.TORN),
     "films fine, people 500": people(
-        answer(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
+        response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
     ),
-    "people missing": people(answer(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "people missing": people(response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
     "self-signed": Row(certificate(lambda _: trustme.CA().issue_cert("127.0.0.1")), Reason.TLS, 0,
                        "tls"),
     "expired": Row(
@@ -372,8 +373,8 @@ def world(
     names = Names()
     monkeypatch.setattr(socket, "getaddrinfo", names)
     with (
-        Scripted(tls=tls if way == "tls" else None) as upstream,
-        Proxy(int(upstream.url.rstrip("/").rpartition(":")[2])) as proxy,
+        ScriptedUpstream(tls=tls if way == "tls" else None) as upstream,
+        FaultProxy(int(upstream.url.rstrip("/").rpartition(":")[2])) as proxy,
     ):
         settings.GHIBLI_API_BASE_URL = (
             f"http://{NAME}:{proxy.port}/" if way == "name" else upstream.url
@@ -523,7 +524,7 @@ def test_cold_it_is_a_503_that_says_why_and_warm_the_last_good_answer(
 
 @pytest.mark.usefixtures("hasty")
 def test_a_redirects_target_sees_no_connection(world: World, api: Client, flights: Flights) -> None:
-    with Scripted() as other, answers(films=redirect(f"{other.url}films"))(world):
+    with ScriptedUpstream() as other, answers(films=redirect(f"{other.url}films"))(world):
         assert api.get("/movies/").status_code == 503
         assert_one_failure(flights, Reason.REDIRECT)
 
@@ -542,7 +543,7 @@ def test_a_closed_port_is_told_within_a_second(world: World, api: Client) -> Non
     assert time.monotonic() - started < 1
 
 
-def url_of(proxy: Proxy) -> str:
+def url_of(proxy: FaultProxy) -> str:
     return f"http://127.0.0.1:{proxy.port}/"
 
 
@@ -587,7 +588,7 @@ def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
     api: Client,
     flights: Flights,
 ) -> None:
-    world.upstream.films = answer(b"{}", "429 Too Many Requests", Retry_After=header())
+    world.upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=header())
     started = time.monotonic()
     responses = [api.get("/movies/") for _ in range(5)]
     seconds = time.monotonic() - started
@@ -608,7 +609,7 @@ def test_it_is_asked_again_when_that_time_is_over_and_not_before(
 ) -> None:
     good = warmed(api)
     flights.forget()
-    with answers(films=answer(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
+    with answers(films=response(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
         assert api.get("/movies/").content == good.content
         assert_one_failure(flights, Reason.RATE_LIMITED)
     asked = world.upstream.requests[-1].at
@@ -629,7 +630,7 @@ def test_half_of_the_films_gone_is_believed_once_it_stayed_so(
     good = warmed(api)
     flights.forget()
     started = time.monotonic()
-    with answers(films=answer_json(CATALOGUE.films[:10]))(world):
+    with answers(films=json_response(CATALOGUE.films[:10]))(world):
         stale = api.get("/movies/")
         assert_one_failure(flights, Reason.SHRUNK)
         few = fresh(api)
@@ -648,7 +649,7 @@ def test_a_process_that_starts_when_films_are_gone_serves_those_of_the_database(
     good = warmed(api)
     restart_service()
     flights.forget()
-    with answers(films=answer_json(CATALOGUE.films[:10]))(world):
+    with answers(films=json_response(CATALOGUE.films[:10]))(world):
         stale = api.get("/movies/")
         assert_one_failure(flights, Reason.SHRUNK)
 
@@ -673,7 +674,7 @@ def test_what_comes_twice_is_served_once_and_counted(
     collection: str, world: World, api: Client, flights: Flights
 ) -> None:
     before, items = mended("duplicate"), getattr(CATALOGUE, collection)
-    setattr(world.upstream, collection, answer_json([*items, items[0]]))
+    setattr(world.upstream, collection, json_response([*items, items[0]]))
 
     movies = listed(api)
 
@@ -685,7 +686,7 @@ def test_what_comes_twice_is_served_once_and_counted(
 
 def test_a_film_that_nobody_knows_is_passed_over_and_counted(world: World, api: Client) -> None:
     before = mended("unknown_film")
-    world.upstream.people = answer_json([person(name="Pazu", films=[LINKLESS, film()["url"]])])
+    world.upstream.people = json_response([person(name="Pazu", films=[LINKLESS, film()["url"]])])
 
     assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"]
     assert mended("unknown_film") - before == 1
@@ -712,22 +713,22 @@ ID = film()["id"]
 def test_whatever_a_persons_films_look_like_they_are_read(
     links: object, appears: bool, world: World, api: Client
 ) -> None:
-    world.upstream.people = answer_json([person(name="Pazu", films=links)])
+    world.upstream.people = json_response([person(name="Pazu", films=links)])
 
     assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"] * appears
 
 
 def test_a_person_that_says_nothing_of_films_appears_in_none(world: World, api: Client) -> None:
     silent = {name: value for name, value in person().items() if name != "films"}
-    world.upstream.people = answer_json([silent])
+    world.upstream.people = json_response([silent])
 
     assert all(movie["people"] == [] for movie in listed(api))
 
 
 def test_ids_may_be_of_any_kind(world: World, api: Client) -> None:
     uuid1 = "E2CFAA78-FB19-11EB-9A03-0242AC130003"
-    world.upstream.films = answer_json([film(id=uuid1)])
-    world.upstream.people = answer_json([person(films=[f"https://x/films/{uuid1.lower()}"])])
+    world.upstream.films = json_response([film(id=uuid1)])
+    world.upstream.people = json_response([person(films=[f"https://x/films/{uuid1.lower()}"])])
 
     response = fresh(api)
 
@@ -749,8 +750,8 @@ def test_ids_may_be_of_any_kind(world: World, api: Client) -> None:
 def test_text_makes_the_whole_way_unchanged_and_back_from_the_database(
     text: str, world: World, api: Client
 ) -> None:
-    world.upstream.films = answer_json([film(title=text)])
-    world.upstream.people = answer_json([person(name=text, films=[film()["url"]])])
+    world.upstream.films = json_response([film(title=text)])
+    world.upstream.people = json_response([person(name=text, films=[film()["url"]])])
 
     good = fresh(api)
     restart_service()
@@ -788,7 +789,7 @@ def test_a_proxy_and_passwords_in_the_environment_are_ignored(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with Scripted() as elsewhere:
+    with ScriptedUpstream() as elsewhere:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, elsewhere.url)
 
@@ -798,7 +799,7 @@ def test_a_proxy_and_passwords_in_the_environment_are_ignored(
 
 
 def test_an_answer_in_gzip_is_as_good(world: World, api: Client) -> None:
-    world.upstream.films = answer(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
+    world.upstream.films = response(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
 
     assert len(listed(api)) == 22
 
@@ -883,7 +884,7 @@ def held(pid: int) -> int:
 
 @pytest.mark.minutes
 def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
-    with Scripted() as upstream:
+    with ScriptedUpstream() as upstream:
         server = Totoro(
             tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, LOG_LEVEL="WARNING"
         )
@@ -892,8 +893,8 @@ def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
         before = held(worker)
         endings: list[Script] = [
             bomb(),
-            then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)),
-            then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
+            then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)),
+            then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
         ]
         for number, endless in enumerate(endings):
             upstream.films = upstream.people = endless

@@ -231,14 +231,14 @@ def test_without_redis_everybody_passes(in_redis: Make, settings: Settings) -> N
 
 def test_a_hung_redis_costs_little_and_rarely(in_redis: Make, valkey: Valkey) -> None:
     worker = in_redis(1)
-    valkey.send(signal.SIGSTOP)
+    valkey.send_signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
         with ThreadPoolExecutor(10) as pool:
             decisions = list(pool.map(worker.take, [str(i % 20) for i in range(200)]))
         assert time.monotonic() - started < 0.35
     finally:
-        valkey.send(signal.SIGCONT)
+        valkey.send_signal(signal.SIGCONT)
     assert set(decisions) == {None}
 
 

@@ -338,14 +338,14 @@ def test_without_redis_the_process_goes_on_by_itself(settings: Settings) -> None
 def test_a_hung_redis_costs_little_and_rarely(redis_store: RedisStore, valkey: Valkey) -> None:
     import signal
 
-    valkey.send(signal.SIGSTOP)
+    valkey.send_signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
         for _ in range(50):
             redis_store.view()
         assert time.monotonic() - started < 0.35
     finally:
-        valkey.send(signal.SIGCONT)
+        valkey.send_signal(signal.SIGCONT)
     assert redis_store._latched.latched_until - Clock().boot() <= LATCH
 
 

@@ -1,4 +1,4 @@
-"""Totoro's settings with urls that fail, for a server of its own."""
+"""Settings for a server with the views of broken_urls."""
 
 from totoro import settings
 

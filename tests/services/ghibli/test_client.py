@@ -30,17 +30,17 @@ import trustme
 from services.catalogue.merge import Catalogue, build
 from services.exceptions import Reason, UpstreamError
 from services.ghibli.client import GhibliClient
-from tests.support.scripted import (
+from tests.support.scripted_upstream import (
     CATALOGUE,
     FILMS,
     PEOPLE,
     BlackHole,
     Exchange,
     Script,
-    Scripted,
-    answer,
-    answer_json,
-    at_the_same_time,
+    ScriptedUpstream,
+    response,
+    json_response,
+    run_concurrently,
     chunked,
     film,
     in_turn,
@@ -52,16 +52,16 @@ from tests.support.servers import ROOT, free_port, wait_until
 MIB = 1024 * 1024
 YEAR_2020, YEAR_2021 = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
-HEAD = answer(Content_Length=None)
-CHUNKED_HEAD = answer(Content_Length=None, Transfer_Encoding="chunked")
-HALF = answer(FILMS_BODY)[:9000]
-UNAVAILABLE = answer(b"{}", "503 Service Unavailable")
+HEAD = response(Content_Length=None)
+CHUNKED_HEAD = response(Content_Length=None, Transfer_Encoding="chunked")
+HALF = response(FILMS_BODY)[:9000]
+UNAVAILABLE = response(b"{}", "503 Service Unavailable")
 
 
 @pytest.fixture
-def upstream() -> Iterator[Scripted]:
+def upstream() -> Iterator[ScriptedUpstream]:
     """The working case: whole, good answers to both requests."""
-    with Scripted() as upstream:
+    with ScriptedUpstream() as upstream:
         yield upstream
 
 
@@ -101,7 +101,7 @@ def ending(url: str, **options: Any) -> Ending:
 # The working case
 
 
-def test_it_brings_every_film_and_every_person(upstream: Scripted) -> None:
+def test_it_brings_every_film_and_every_person(upstream: ScriptedUpstream) -> None:
     fetched = GhibliClient(upstream.url).fetch()
 
     assert fetched.films == CATALOGUE.films
@@ -110,7 +110,7 @@ def test_it_brings_every_film_and_every_person(upstream: Scripted) -> None:
 
 
 def test_it_asks_for_all_items_and_for_exactly_the_fields_that_it_serves(
-    upstream: Scripted,
+    upstream: ScriptedUpstream,
 ) -> None:
     GhibliClient(upstream.url).fetch()
 
@@ -133,7 +133,7 @@ def test_it_asks_for_all_items_and_for_exactly_the_fields_that_it_serves(
         assert request.headers["accept-encoding"] == "gzip"
 
 
-def test_both_requests_are_made_at_the_same_time(upstream: Scripted) -> None:
+def test_both_requests_are_made_at_the_same_time(upstream: ScriptedUpstream) -> None:
     both = threading.Barrier(2, timeout=5)
 
     def wait_for_the_other(exchange: Exchange) -> None:
@@ -145,7 +145,7 @@ def test_both_requests_are_made_at_the_same_time(upstream: Scripted) -> None:
     assert len(catalogue_of(GhibliClient(upstream.url)).movies) == 22
 
 
-def test_the_timestamp_is_taken_before_the_first_byte_is_sent(upstream: Scripted) -> None:
+def test_the_timestamp_is_taken_before_the_first_byte_is_sent(upstream: ScriptedUpstream) -> None:
     connections = []
 
     def now() -> datetime:
@@ -158,7 +158,7 @@ def test_the_timestamp_is_taken_before_the_first_byte_is_sent(upstream: Scripted
     assert connections == [0]
 
 
-def test_the_timestamp_is_the_time_in_utc(upstream: Scripted) -> None:
+def test_the_timestamp_is_the_time_in_utc(upstream: ScriptedUpstream) -> None:
     before = datetime.now(UTC)
 
     timestamp = GhibliClient(upstream.url).fetch().timestamp
@@ -170,18 +170,18 @@ def test_the_timestamp_is_the_time_in_utc(upstream: Scripted) -> None:
 @pytest.mark.parametrize(
     "films",
     [
-        answer(gzip.compress(FILMS_BODY), Content_Encoding="gzip"),
-        answer(gzip.compress(FILMS_BODY), Content_Encoding=" GZIP "),
-        answer(FILMS_BODY, Content_Encoding="identity"),
-        answer(FILMS_BODY, Content_Type="Application/JSON; charset=utf-8"),
+        response(gzip.compress(FILMS_BODY), Content_Encoding="gzip"),
+        response(gzip.compress(FILMS_BODY), Content_Encoding=" GZIP "),
+        response(FILMS_BODY, Content_Encoding="identity"),
+        response(FILMS_BODY, Content_Type="Application/JSON; charset=utf-8"),
         CHUNKED_HEAD + chunked(FILMS_BODY[:7], FILMS_BODY[7:], b""),
         then(HEAD + FILMS_BODY, Exchange.hang_up),
-        then(answer(FILMS_BODY, Connection="close"), Exchange.hang_up),
+        then(response(FILMS_BODY, Connection="close"), Exchange.hang_up),
         b"HTTP/1.1 100 Continue\r\n\r\n" + FILMS,
     ],
     ids=["gzip", "GZIP", "identity", "charset", "chunked", "no length", "close", "continue"],
 )
-def test_an_answer_may_come_in_any_form_that_http_allows(upstream: Scripted, films: Script) -> None:
+def test_an_answer_may_come_in_any_form_that_http_allows(upstream: ScriptedUpstream, films: Script) -> None:
     upstream.films = films
 
     assert GhibliClient(upstream.url).fetch().films == CATALOGUE.films
@@ -190,7 +190,7 @@ def test_an_answer_may_come_in_any_form_that_http_allows(upstream: Scripted, fil
 # Names and connections
 
 
-def test_a_name_that_does_not_resolve_is_told(upstream: Scripted) -> None:
+def test_a_name_that_does_not_resolve_is_told(upstream: ScriptedUpstream) -> None:
     assert failure("http://totoro.invalid/").reason == Reason.DNS
 
 
@@ -220,7 +220,7 @@ class StuckResolver:
         found = (self._real(address, *arguments, **options) for address in self.addresses)
         return [one for each in found for one in each]
 
-    def url(self, upstream: Scripted) -> str:
+    def url(self, upstream: ScriptedUpstream) -> str:
         return upstream.url.replace("127.0.0.1", self.NAME)
 
 
@@ -234,7 +234,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckResolver]:
 
 
 def test_a_resolver_that_stalls_cannot_hold_a_flight_beyond_its_deadline(
-    upstream: Scripted, resolver: StuckResolver
+    upstream: ScriptedUpstream, resolver: StuckResolver
 ) -> None:
     ended = ending(resolver.url(upstream), deadline=0.2)
 
@@ -243,7 +243,7 @@ def test_a_resolver_that_stalls_cannot_hold_a_flight_beyond_its_deadline(
 
 
 def test_a_resolver_that_stalls_is_asked_once_however_many_flights_come(
-    upstream: Scripted, resolver: StuckResolver
+    upstream: ScriptedUpstream, resolver: StuckResolver
 ) -> None:
     client = GhibliClient(resolver.url(upstream), deadline=0.1)
     for _ in range(3):
@@ -254,7 +254,7 @@ def test_a_resolver_that_stalls_is_asked_once_however_many_flights_come(
 
 
 def test_a_resolver_that_recovers_is_used_again(
-    upstream: Scripted, resolver: StuckResolver
+    upstream: ScriptedUpstream, resolver: StuckResolver
 ) -> None:
     client = GhibliClient(resolver.url(upstream), deadline=5)
     outcomes: list[Any] = []
@@ -286,7 +286,7 @@ except UpstreamError as error:
 
 
 def test_an_address_that_refuses_does_not_hide_the_next(
-    upstream: Scripted, resolver: StuckResolver
+    upstream: ScriptedUpstream, resolver: StuckResolver
 ) -> None:
     resolver.addresses = ["::1", "127.0.0.1"]
     resolver.released.set()
@@ -294,7 +294,7 @@ def test_an_address_that_refuses_does_not_hide_the_next(
     assert GhibliClient(resolver.url(upstream)).fetch().films == CATALOGUE.films
 
 
-def test_a_host_may_move(upstream: Scripted, resolver: StuckResolver) -> None:
+def test_a_host_may_move(upstream: ScriptedUpstream, resolver: StuckResolver) -> None:
     resolver.released.set()
     client = GhibliClient(resolver.url(upstream))
     client.fetch()
@@ -307,7 +307,7 @@ def test_a_host_may_move(upstream: Scripted, resolver: StuckResolver) -> None:
 
 
 def test_a_flight_that_is_over_asks_nothing_any_more(
-    upstream: Scripted, resolver: StuckResolver
+    upstream: ScriptedUpstream, resolver: StuckResolver
 ) -> None:
     ending(resolver.url(upstream), deadline=0.1)
     resolver.released.set()
@@ -316,7 +316,7 @@ def test_a_flight_that_is_over_asks_nothing_any_more(
     assert upstream.requests == []
 
 
-def test_connections_are_kept_for_the_next_flight(upstream: Scripted) -> None:
+def test_connections_are_kept_for_the_next_flight(upstream: ScriptedUpstream) -> None:
     client = GhibliClient(upstream.url)
     for _ in range(3):
         client.fetch()
@@ -326,7 +326,7 @@ def test_connections_are_kept_for_the_next_flight(upstream: Scripted) -> None:
 
 
 def test_kept_connections_that_the_upstream_closed_meanwhile_go_unnoticed(
-    upstream: Scripted,
+    upstream: ScriptedUpstream,
 ) -> None:
     client = GhibliClient(upstream.url)
     client.fetch()
@@ -340,20 +340,20 @@ def test_kept_connections_that_the_upstream_closed_meanwhile_go_unnoticed(
 
 
 def test_bytes_left_over_on_a_kept_connection_are_not_taken_for_an_answer(
-    upstream: Scripted,
+    upstream: ScriptedUpstream,
 ) -> None:
     client = GhibliClient(upstream.url)
-    upstream.films = FILMS + answer_json([film(title="Smuggled")])
+    upstream.films = FILMS + json_response([film(title="Smuggled")])
     client.fetch()
     upstream.films = FILMS
 
     assert client.fetch().films == CATALOGUE.films
 
 
-def test_several_flights_of_one_client_do_not_disturb_each_other(upstream: Scripted) -> None:
+def test_several_flights_of_one_client_do_not_disturb_each_other(upstream: ScriptedUpstream) -> None:
     client = GhibliClient(upstream.url)
 
-    outcomes = at_the_same_time(*[client.fetch] * 8)
+    outcomes = run_concurrently(*[client.fetch] * 8)
 
     assert all(fetched.films == CATALOGUE.films for fetched in outcomes)
     assert all(fetched.people == CATALOGUE.people for fetched in outcomes)
@@ -370,11 +370,11 @@ def endings() -> dict[str, Ending]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr(socket, "getaddrinfo", resolver)
         stack.callback(resolver.released.set)
-        silent = stack.enter_context(Scripted(films=Exchange.stall))
-        half = stack.enter_context(Scripted(films=then(HALF, Exchange.stall)))
-        slow_head = stack.enter_context(Scripted(films=lambda it: it.drip(FILMS, pause=1)))
+        silent = stack.enter_context(ScriptedUpstream(films=Exchange.stall))
+        half = stack.enter_context(ScriptedUpstream(films=then(HALF, Exchange.stall)))
+        slow_head = stack.enter_context(ScriptedUpstream(films=lambda it: it.drip(FILMS, pause=1)))
         slow_body = stack.enter_context(
-            Scripted(films=then(HEAD, lambda it: it.drip(FILMS_BODY, pause=1)))
+            ScriptedUpstream(films=then(HEAD, lambda it: it.drip(FILMS_BODY, pause=1)))
         )
         urls = {
             "stuck resolver": resolver.url(silent),
@@ -385,7 +385,7 @@ def endings() -> dict[str, Ending]:
             "slow head": slow_head.url,
             "slow body": slow_body.url,
         }
-        outcomes = at_the_same_time(*[partial(ending, url) for url in urls.values()])
+        outcomes = run_concurrently(*[partial(ending, url) for url in urls.values()])
     wait_until(lambda: not threads_of_flights(), what="nothing of the flights is left")
     return dict(zip(urls, outcomes, strict=True))
 
@@ -418,10 +418,10 @@ def test_waiting_has_an_end(
         lambda it: it.drip(FILMS),
         then(FILMS[:-5], lambda it: it.drip(FILMS[-5:], pause=0.2)),
         then(HEAD, lambda it: it.drip(FILMS_BODY)),
-        then(answer(FILMS_BODY, Connection="close")[:200], lambda it: it.drip(FILMS_BODY)),
+        then(response(FILMS_BODY, Connection="close")[:200], lambda it: it.drip(FILMS_BODY)),
         then(CHUNKED_HEAD, lambda it: it.drip(chunked(FILMS_BODY))),
-        lambda it: it.pour(b"HTTP/1.1 100 Continue\r\n\r\n"),
-        then(CHUNKED_HEAD, chunked(FILMS_BODY, b"")[:-2], lambda it: it.pour(b"Trailer: 1\r\n")),
+        lambda it: it.send_repeatedly(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        then(CHUNKED_HEAD, chunked(FILMS_BODY, b"")[:-2], lambda it: it.send_repeatedly(b"Trailer: 1\r\n")),
     ],
     ids=[
         "silence",
@@ -435,7 +435,7 @@ def test_waiting_has_an_end(
         "endless trailers",
     ],
 )
-def test_the_deadline_cuts_off_whatever_lasts_too_long(upstream: Scripted, films: Script) -> None:
+def test_the_deadline_cuts_off_whatever_lasts_too_long(upstream: ScriptedUpstream, films: Script) -> None:
     upstream.films = films
     start = time.monotonic()
 
@@ -444,8 +444,8 @@ def test_the_deadline_cuts_off_whatever_lasts_too_long(upstream: Scripted, films
     assert upstream.count("films") == 1
 
 
-def test_a_failure_of_one_request_ends_the_other(upstream: Scripted) -> None:
-    upstream.films = answer(b"{}", "500 Internal Server Error")
+def test_a_failure_of_one_request_ends_the_other(upstream: ScriptedUpstream) -> None:
+    upstream.films = response(b"{}", "500 Internal Server Error")
     upstream.people = Exchange.stall
     start = time.monotonic()
 
@@ -461,7 +461,7 @@ BROKEN: dict[str, tuple[Script, Reason]] = {
     "reset in the head": (then(FILMS[:30], Exchange.reset), Reason.RESET),
     "reset in the body": (then(HALF, Exchange.reset), Reason.RESET),
     "5 of 100 bytes": (
-        then(answer(b"[1,2]", Content_Length="100"), Exchange.hang_up),
+        then(response(b"[1,2]", Content_Length="100"), Exchange.hang_up),
         Reason.TRUNCATED,
     ),
     "half a chunk": (
@@ -470,17 +470,17 @@ BROKEN: dict[str, tuple[Script, Reason]] = {
     ),
     "no last chunk": (then(CHUNKED_HEAD, chunked(FILMS_BODY), Exchange.hang_up), Reason.TRUNCATED),
     "half a gzip": (
-        answer(gzip.compress(FILMS_BODY)[:-10], Content_Encoding="gzip"),
+        response(gzip.compress(FILMS_BODY)[:-10], Content_Encoding="gzip"),
         Reason.TRUNCATED,
     ),
-    "502": (answer(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX),
+    "502": (response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX),
     "503": (UNAVAILABLE, Reason.UPSTREAM_5XX),
-    "504": (answer(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX),
+    "504": (response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_request_that_breaks_is_tried_once_more(upstream: Scripted, broken: str) -> None:
+def test_a_request_that_breaks_is_tried_once_more(upstream: ScriptedUpstream, broken: str) -> None:
     upstream.films = in_turn(BROKEN[broken][0], FILMS)
 
     assert len(catalogue_of(GhibliClient(upstream.url)).movies) == 22
@@ -488,14 +488,14 @@ def test_a_request_that_breaks_is_tried_once_more(upstream: Scripted, broken: st
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_request_that_breaks_again_fails(upstream: Scripted, broken: str) -> None:
+def test_a_request_that_breaks_again_fails(upstream: ScriptedUpstream, broken: str) -> None:
     upstream.films, reason = BROKEN[broken]
 
     assert failure(upstream.url).reason == reason
     assert upstream.count("films") == 2
 
 
-def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(upstream: Scripted) -> None:
+def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(upstream: ScriptedUpstream) -> None:
     upstream.films = then(lambda _: wait_until(lambda: upstream.count("people") == 2), UNAVAILABLE)
     upstream.people = in_turn(UNAVAILABLE, PEOPLE)
 
@@ -519,21 +519,21 @@ def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(upstream: S
         ("999 Whatever", Reason.STATUS),
     ],
 )
-def test_every_other_status_fails_at_once(upstream: Scripted, status: str, reason: Reason) -> None:
-    upstream.films = answer(FILMS_BODY, status)
+def test_every_other_status_fails_at_once(upstream: ScriptedUpstream, status: str, reason: Reason) -> None:
+    upstream.films = response(FILMS_BODY, status)
 
     assert failure(upstream.url).reason == reason
     assert upstream.count("films") == 1
 
 
-def test_an_answer_without_content_is_no_answer(upstream: Scripted) -> None:
+def test_an_answer_without_content_is_no_answer(upstream: ScriptedUpstream) -> None:
     upstream.films = b"HTTP/1.1 204 No Content\r\n\r\n"
 
     assert failure(upstream.url).reason == Reason.STATUS
 
 
-def test_films_alone_are_nothing(upstream: Scripted) -> None:
-    upstream.people = answer(b"{}", "500 Internal Server Error")
+def test_films_alone_are_nothing(upstream: ScriptedUpstream) -> None:
+    upstream.people = response(b"{}", "500 Internal Server Error")
 
     assert failure(upstream.url).reason == Reason.UPSTREAM_5XX
 
@@ -550,9 +550,9 @@ def test_films_alone_are_nothing(upstream: Scripted) -> None:
     ],
 )
 def test_it_says_for_how_long_the_upstream_wants_to_be_left_alone(
-    upstream: Scripted, status: str, header: str, seconds: float
+    upstream: ScriptedUpstream, status: str, header: str, seconds: float
 ) -> None:
-    upstream.films = answer(b"{}", status, Retry_After=header)
+    upstream.films = response(b"{}", status, Retry_After=header)
     start = time.monotonic()
 
     assert failure(upstream.url).retry_after == seconds
@@ -574,10 +574,10 @@ def _tokyo() -> Iterator[None]:
 @pytest.mark.parametrize(("seconds", "expected"), [(60, 60), (-60, 0)])
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_the_upstream_may_name_a_date_until_which_to_leave_it_alone(
-    upstream: Scripted, seconds: float, expected: float, zone: str
+    upstream: ScriptedUpstream, seconds: float, expected: float, zone: str
 ) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    upstream.films = answer(b"{}", "429 Too Many Requests", Retry_After=date.replace("GMT", zone))
+    upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=date.replace("GMT", zone))
 
     assert failure(upstream.url).retry_after == pytest.approx(expected, abs=5)
 
@@ -586,16 +586,16 @@ def test_the_upstream_may_name_a_date_until_which_to_leave_it_alone(
     "header",
     [None, "-1", "7.5", "soon", "Mon, 99 Nov 2026 00:00:00 GMT", "1 Jan 99999999999 00:00", "\xb2"],
 )
-def test_a_retry_after_that_says_nothing_is_none(upstream: Scripted, header: str | None) -> None:
-    upstream.films = answer(b"{}", "429 Too Many Requests", Retry_After=header)
+def test_a_retry_after_that_says_nothing_is_none(upstream: ScriptedUpstream, header: str | None) -> None:
+    upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=header)
 
     assert failure(upstream.url).retry_after is None
 
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "308 Permanent Redirect"])
-def test_a_redirect_is_not_followed(upstream: Scripted, status: str) -> None:
-    with Scripted() as other:
-        upstream.films = answer(b"", status, Location=f"{other.url}films")
+def test_a_redirect_is_not_followed(upstream: ScriptedUpstream, status: str) -> None:
+    with ScriptedUpstream() as other:
+        upstream.films = response(b"", status, Location=f"{other.url}films")
 
         assert failure(upstream.url).reason == Reason.REDIRECT
         assert (upstream.count("films"), other.connections) == (1, 0)
@@ -604,8 +604,8 @@ def test_a_redirect_is_not_followed(upstream: Scripted, status: str) -> None:
 @pytest.mark.parametrize(
     "location", ["http://169.254.169.254/latest/meta-data/", "/films", "http://[", "\xff", None]
 )
-def test_no_redirect_is_followed_wherever_it_leads(upstream: Scripted, location: str) -> None:
-    upstream.films = answer(b"", "301 Moved Permanently", Location=location)
+def test_no_redirect_is_followed_wherever_it_leads(upstream: ScriptedUpstream, location: str) -> None:
+    upstream.films = response(b"", "301 Moved Permanently", Location=location)
 
     assert failure(upstream.url).reason == Reason.REDIRECT
     assert upstream.count("films") == 1
@@ -629,7 +629,7 @@ def test_no_redirect_is_followed_wherever_it_leads(upstream: Scripted, location:
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
     ],
 )
-def test_what_is_not_http_is_told(upstream: Scripted, films: bytes) -> None:
+def test_what_is_not_http_is_told(upstream: ScriptedUpstream, films: bytes) -> None:
     upstream.films = then(films, Exchange.hang_up)
 
     assert failure(upstream.url).reason == Reason.PROTOCOL
@@ -637,15 +637,15 @@ def test_what_is_not_http_is_told(upstream: Scripted, films: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_answer_with_two_lengths_is_refused(upstream: Scripted) -> None:
-    upstream.films = answer(FILMS_BODY, Content_Length="5, 6")
+def test_an_answer_with_two_lengths_is_refused(upstream: ScriptedUpstream) -> None:
+    upstream.films = response(FILMS_BODY, Content_Length="5, 6")
 
     assert failure(upstream.url).reason == Reason.PROTOCOL
     gc.collect()  # which urllib3 leaves the connection to, in this one case
 
 
 def test_what_comes_in_place_of_headers_is_not_logged(
-    upstream: Scripted, caplog: pytest.LogCaptureFixture
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream.films = then(b"HTTP/1.1 200 OK\r\nacorns\r\n\r\n", Exchange.hang_up)
 
@@ -654,7 +654,7 @@ def test_what_comes_in_place_of_headers_is_not_logged(
 
 
 @pytest.mark.parametrize("length", range(1, len(HEAD)))
-def test_an_answer_cut_in_its_head_is_not_an_empty_one(upstream: Scripted, length: int) -> None:
+def test_an_answer_cut_in_its_head_is_not_an_empty_one(upstream: ScriptedUpstream, length: int) -> None:
     upstream.films = upstream.people = then(HEAD[:length], Exchange.hang_up)
 
     assert failure(upstream.url).reason in {
@@ -666,7 +666,7 @@ def test_an_answer_cut_in_its_head_is_not_an_empty_one(upstream: Scripted, lengt
     }
 
 
-def test_nothing_but_our_own_error_leaves_whatever_bytes_come(upstream: Scripted) -> None:
+def test_nothing_but_our_own_error_leaves_whatever_bytes_come(upstream: ScriptedUpstream) -> None:
     client = GhibliClient(upstream.url, deadline=2)
     chance = random.Random(0)
     for _ in range(200):
@@ -696,7 +696,7 @@ def test_nothing_but_our_own_error_leaves_whatever_bytes_come(upstream: Scripted
     ],
 )
 def test_chunk_sizes_that_are_no_hexadecimal_numbers_end_in_an_upstream_error(
-    upstream: Scripted, size: bytes
+    upstream: ScriptedUpstream, size: bytes
 ) -> None:
     broken = CHUNKED_HEAD + size + b"\r\n" + FILMS_BODY + b"\r\n0\r\n\r\n"
     upstream.films = then(broken, Exchange.hang_up)
@@ -739,7 +739,7 @@ RUBBISH += [
     ],
 )
 def test_rubbish_in_a_header_ends_in_data_or_an_upstream_error(
-    upstream: Scripted, name: bytes, value: bytes
+    upstream: ScriptedUpstream, name: bytes, value: bytes
 ) -> None:
     client = GhibliClient(upstream.url, deadline=2)
     for status in (b"200 OK", b"304 Not Modified", b"503 Service Unavailable"):
@@ -783,7 +783,7 @@ def self_signed() -> ssl.SSLContext:
 
 @pytest.mark.usefixtures("_trusted")
 def test_a_certificate_of_a_trusted_authority_is_accepted(authority: trustme.CA) -> None:
-    with Scripted(tls=tls(authority.issue_cert("127.0.0.1"))) as upstream:
+    with ScriptedUpstream(tls=tls(authority.issue_cert("127.0.0.1"))) as upstream:
         client = GhibliClient(upstream.url)
         client.fetch()
 
@@ -808,7 +808,7 @@ def test_a_certificate_that_proves_nothing_is_refused(
     authority: trustme.CA,
     context: Callable[[trustme.CA], ssl.SSLContext],
 ) -> None:
-    with Scripted(tls=context(authority)) as upstream:
+    with ScriptedUpstream(tls=context(authority)) as upstream:
         assert failure(upstream.url).reason == Reason.TLS
         assert upstream.requests == []
         assert upstream.connections <= 2
@@ -817,7 +817,7 @@ def test_a_certificate_that_proves_nothing_is_refused(
 @pytest.mark.usefixtures("_trusted")
 def test_the_deadline_cuts_off_tls_too(authority: trustme.CA) -> None:
     context = tls(authority.issue_cert("127.0.0.1"))
-    with Scripted(films=lambda it: it.drip(FILMS), tls=context) as upstream:
+    with ScriptedUpstream(films=lambda it: it.drip(FILMS), tls=context) as upstream:
         start = time.monotonic()
 
         assert failure(upstream.url, deadline=0.4).reason == Reason.DEADLINE
@@ -826,9 +826,9 @@ def test_the_deadline_cuts_off_tls_too(authority: trustme.CA) -> None:
 
 def test_plain_http_where_tls_is_expected_is_refused() -> None:
     def greet(connection: socket.socket) -> None:
-        connection.sendall(answer(b"", "400 Bad Request"))
+        connection.sendall(response(b"", "400 Bad Request"))
 
-    with Scripted(opening=greet) as upstream:
+    with ScriptedUpstream(opening=greet) as upstream:
         assert failure(upstream.url.replace("http:", "https:")).reason == Reason.TLS
 
 
@@ -837,11 +837,11 @@ def test_plain_http_where_tls_is_expected_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_a_proxy_in_the_environment_is_not_used(
-    upstream: Scripted, monkeypatch: pytest.MonkeyPatch, name: str
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for no_proxy in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(no_proxy, raising=False)
-    with Scripted() as proxy:
+    with ScriptedUpstream() as proxy:
         monkeypatch.setenv(name, proxy.url)
 
         assert len(catalogue_of(GhibliClient(upstream.url)).movies) == 22
@@ -849,7 +849,7 @@ def test_a_proxy_in_the_environment_is_not_used(
 
 
 def test_passwords_in_a_netrc_are_not_sent(
-    upstream: Scripted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("default login totoro password acorn\n")
     (tmp_path / "netrc").chmod(0o600)
@@ -867,12 +867,12 @@ def test_a_certificate_bundle_in_the_environment_is_not_trusted(
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv(name, str(tmp_path / "authority.pem"))
 
-    with Scripted(tls=tls(authority.issue_cert("127.0.0.1"))) as upstream:
+    with ScriptedUpstream(tls=tls(authority.issue_cert("127.0.0.1"))) as upstream:
         assert failure(upstream.url).reason == Reason.TLS
 
 
-def test_cookies_are_not_sent_back(upstream: Scripted) -> None:
-    upstream.films = answer(FILMS_BODY, Set_Cookie="acorn=1; Path=/")
+def test_cookies_are_not_sent_back(upstream: ScriptedUpstream) -> None:
+    upstream.films = response(FILMS_BODY, Set_Cookie="acorn=1; Path=/")
     client = GhibliClient(upstream.url)
     for _ in range(2):
         client.fetch()
@@ -890,12 +890,12 @@ def tagged(body: bytes, etag: str) -> Callable[[Exchange], None]:
         if exchange.request.headers.get("if-none-match") == etag:
             exchange.send(f"HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n".encode())
         else:
-            exchange.send(answer(body, ETag=etag))
+            exchange.send(response(body, ETag=etag))
 
     return run
 
 
-def test_data_that_has_not_changed_is_not_sent_again(upstream: Scripted) -> None:
+def test_data_that_has_not_changed_is_not_sent_again(upstream: ScriptedUpstream) -> None:
     upstream.films = tagged(FILMS_BODY, 'W/"one"')
     client = GhibliClient(upstream.url)
     flights = [client.fetch() for _ in range(3)]
@@ -907,7 +907,7 @@ def test_data_that_has_not_changed_is_not_sent_again(upstream: Scripted) -> None
     assert upstream.connections <= 2
 
 
-def test_data_that_has_changed_is_taken(upstream: Scripted) -> None:
+def test_data_that_has_changed_is_taken(upstream: ScriptedUpstream) -> None:
     upstream.films = tagged(FILMS_BODY, '"one"')
     client = GhibliClient(upstream.url)
     client.fetch()
@@ -917,11 +917,11 @@ def test_data_that_has_changed_is_taken(upstream: Scripted) -> None:
     assert upstream.requests[-1].headers.get("if-none-match") in (None, '"two"')
 
 
-def test_a_failed_flight_forgets_nothing(upstream: Scripted) -> None:
+def test_a_failed_flight_forgets_nothing(upstream: ScriptedUpstream) -> None:
     upstream.films = good = tagged(FILMS_BODY, '"one"')
     client = GhibliClient(upstream.url)
     client.fetch()
-    upstream.films = answer(b"<html>", ETag='"broken"')
+    upstream.films = response(b"<html>", ETag='"broken"')
     with pytest.raises(UpstreamError):
         client.fetch()
     upstream.films = good
@@ -930,7 +930,7 @@ def test_a_failed_flight_forgets_nothing(upstream: Scripted) -> None:
     assert {r.headers.get("if-none-match") for r in upstream.requests} == {None, '"one"'}
 
 
-def test_without_a_tag_everything_is_asked_for_anew(upstream: Scripted) -> None:
+def test_without_a_tag_everything_is_asked_for_anew(upstream: ScriptedUpstream) -> None:
     upstream.films = in_turn(tagged(FILMS_BODY, '"one"'), FILMS)
     client = GhibliClient(upstream.url)
     for _ in range(3):
@@ -956,7 +956,7 @@ def test_without_a_tag_everything_is_asked_for_anew(upstream: Scripted) -> None:
     ],
 )
 def test_a_tag_that_is_none_is_not_sent_back_and_the_next_refresh_works(
-    upstream: Scripted, etag: bytes
+    upstream: ScriptedUpstream, etag: bytes
 ) -> None:
     head, _, body = FILMS.partition(b"\r\n\r\n")
     upstream.films = head + b"\r\nETag: " + etag + b"\r\n\r\n" + body
@@ -969,7 +969,7 @@ def test_a_tag_that_is_none_is_not_sent_back_and_the_next_refresh_works(
 
 # Size
 
-GZIP_HEAD = answer(Content_Length=None, Content_Encoding="gzip", Connection="close")
+GZIP_HEAD = response(Content_Length=None, Content_Encoding="gzip", Connection="close")
 
 
 def bomb() -> bytes:
@@ -981,20 +981,20 @@ def bomb() -> bytes:
 
 ENDLESS = {
     "gzip bomb": then(GZIP_HEAD, bomb(), Exchange.hang_up),
-    "50 MB": then(answer(Content_Length="50000000"), lambda it: it.pour(b" " * MIB)),
-    "no length": then(HEAD, lambda it: it.pour(b" " * MIB)),
-    "chunks": then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
-    "one chunk": then(CHUNKED_HEAD, b"ffffffffff\r\n", lambda it: it.pour(b" " * MIB)),
+    "50 MB": then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)),
+    "no length": then(HEAD, lambda it: it.send_repeatedly(b" " * MIB)),
+    "chunks": then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
+    "one chunk": then(CHUNKED_HEAD, b"ffffffffff\r\n", lambda it: it.send_repeatedly(b" " * MIB)),
     "empty gzip": then(
         GZIP_HEAD,
         gzip.compress(b"")[:10],
-        lambda it: it.pour(b"\x00\x00\x00\xff\xff" * 100_000),
+        lambda it: it.send_repeatedly(b"\x00\x00\x00\xff\xff" * 100_000),
     ),
 }
 
 
 @pytest.mark.parametrize("films", ENDLESS.values(), ids=ENDLESS)
-def test_what_never_ends_takes_no_memory(upstream: Scripted, films: Script) -> None:
+def test_what_never_ends_takes_no_memory(upstream: ScriptedUpstream, films: Script) -> None:
     upstream.films = upstream.people = films
     tracemalloc.start()
     try:
@@ -1009,9 +1009,9 @@ def test_what_never_ends_takes_no_memory(upstream: Scripted, films: Script) -> N
 
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "500 Internal Server Error"])
-def test_the_body_of_an_error_is_not_read(upstream: Scripted, status: str) -> None:
-    head = answer(b"", status, Content_Length=None, Location="/films")
-    upstream.films = then(head, lambda it: it.pour(b" " * MIB))
+def test_the_body_of_an_error_is_not_read(upstream: ScriptedUpstream, status: str) -> None:
+    head = response(b"", status, Content_Length=None, Location="/films")
+    upstream.films = then(head, lambda it: it.send_repeatedly(b" " * MIB))
     start = time.monotonic()
 
     failure(upstream.url)
@@ -1021,20 +1021,20 @@ def test_the_body_of_an_error_is_not_read(upstream: Scripted, status: str) -> No
 @pytest.mark.parametrize(
     ("size", "fits"), [(2 * MIB, True), (2 * MIB + 1, False), (5 * MIB, False)]
 )
-def test_two_mebibytes_are_enough_on_the_wire(upstream: Scripted, size: int, fits: bool) -> None:
-    upstream.films = answer(FILMS_BODY.ljust(size))
+def test_two_mebibytes_are_enough_on_the_wire(upstream: ScriptedUpstream, size: int, fits: bool) -> None:
+    upstream.films = response(FILMS_BODY.ljust(size))
 
     assert outcome(upstream) == ("fetched" if fits else Reason.TOO_LARGE)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(5 * MIB, True), (5 * MIB + 1, False)])
-def test_five_mebibytes_are_enough_unfolded(upstream: Scripted, size: int, fits: bool) -> None:
-    upstream.films = answer(gzip.compress(FILMS_BODY.ljust(size)), Content_Encoding="gzip")
+def test_five_mebibytes_are_enough_unfolded(upstream: ScriptedUpstream, size: int, fits: bool) -> None:
+    upstream.films = response(gzip.compress(FILMS_BODY.ljust(size)), Content_Encoding="gzip")
 
     assert outcome(upstream) == ("fetched" if fits else Reason.TOO_LARGE)
 
 
-def outcome(upstream: Scripted) -> str:
+def outcome(upstream: ScriptedUpstream) -> str:
     try:
         GhibliClient(upstream.url).fetch()
     except UpstreamError as error:
@@ -1053,13 +1053,13 @@ def open_files() -> int:
         then(HALF, Exchange.reset),
         then(HALF, Exchange.stall),
         b"hello\r\n\r\n",
-        answer(b"<html>"),
-        answer(b"<html>", Content_Type="text/html"),
-        answer(b"", "301 Moved Permanently", Location="/films"),
-        then(CHUNKED_HEAD, lambda it: it.pour(chunked(b" " * MIB))),
+        response(b"<html>"),
+        response(b"<html>", Content_Type="text/html"),
+        response(b"", "301 Moved Permanently", Location="/films"),
+        then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
     ],
 )
-def test_failures_leave_no_connection_open(upstream: Scripted, films: Script) -> None:
+def test_failures_leave_no_connection_open(upstream: ScriptedUpstream, films: Script) -> None:
     before = open_files()
     upstream.films = upstream.people = films
     client = GhibliClient(upstream.url, deadline=0.2)
@@ -1077,18 +1077,18 @@ def test_failures_leave_no_connection_open(upstream: Scripted, films: Script) ->
 @pytest.mark.parametrize(
     ("films", "reason"),
     [
-        (answer(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
-        (answer(FILMS_BODY, Content_Type=None), Reason.CONTENT_TYPE),
-        (answer(FILMS_BODY, Content_Type="application/problem+json"), Reason.CONTENT_TYPE),
-        (answer(FILMS_BODY, Content_Encoding="br"), Reason.CONTENT_TYPE),
-        (answer(FILMS_BODY, Content_Encoding="gzip, gzip"), Reason.CONTENT_TYPE),
-        (answer(b"<html>"), Reason.BAD_JSON),
-        (answer(b""), Reason.BAD_JSON),
+        (response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
+        (response(FILMS_BODY, Content_Type=None), Reason.CONTENT_TYPE),
+        (response(FILMS_BODY, Content_Type="application/problem+json"), Reason.CONTENT_TYPE),
+        (response(FILMS_BODY, Content_Encoding="br"), Reason.CONTENT_TYPE),
+        (response(FILMS_BODY, Content_Encoding="gzip, gzip"), Reason.CONTENT_TYPE),
+        (response(b"<html>"), Reason.BAD_JSON),
+        (response(b""), Reason.BAD_JSON),
         (then(HEAD, FILMS_BODY[:9000], Exchange.hang_up), Reason.BAD_JSON),
-        (answer(FILMS_BODY, Content_Encoding="gzip"), Reason.BAD_JSON),
-        (answer(gzip.compress(FILMS_BODY) + b"more", Content_Encoding="gzip"), Reason.BAD_JSON),
-        (answer(gzip.compress(FILMS_BODY) * 2, Content_Encoding="gzip"), Reason.BAD_JSON),
-        (answer(FILMS_BODY + b"more"), Reason.BAD_JSON),
+        (response(FILMS_BODY, Content_Encoding="gzip"), Reason.BAD_JSON),
+        (response(gzip.compress(FILMS_BODY) + b"more", Content_Encoding="gzip"), Reason.BAD_JSON),
+        (response(gzip.compress(FILMS_BODY) * 2, Content_Encoding="gzip"), Reason.BAD_JSON),
+        (response(FILMS_BODY + b"more"), Reason.BAD_JSON),
     ],
     ids=[
         "HTML",
@@ -1105,7 +1105,7 @@ def test_failures_leave_no_connection_open(upstream: Scripted, films: Script) ->
         "JSON and more",
     ],
 )
-def test_what_is_not_json_is_refused(upstream: Scripted, films: Script, reason: Reason) -> None:
+def test_what_is_not_json_is_refused(upstream: ScriptedUpstream, films: Script, reason: Reason) -> None:
     upstream.films = films
 
     assert failure(upstream.url).reason == reason
@@ -1141,8 +1141,8 @@ def film_titled(title: bytes) -> bytes:
     ],
     ids=lambda title: ascii(title[:20]),
 )
-def test_json_that_others_choke_on_is_refused(upstream: Scripted, title: bytes) -> None:
-    upstream.films = answer(film_titled(title))
+def test_json_that_others_choke_on_is_refused(upstream: ScriptedUpstream, title: bytes) -> None:
+    upstream.films = response(film_titled(title))
 
     assert failure(upstream.url).reason == Reason.BAD_JSON
 
@@ -1157,17 +1157,17 @@ def test_json_that_others_choke_on_is_refused(upstream: Scripted, title: bytes) 
     ],
 )
 def test_json_that_only_looks_strange_is_taken(
-    upstream: Scripted, title: bytes, meaning: str
+    upstream: ScriptedUpstream, title: bytes, meaning: str
 ) -> None:
-    upstream.films = answer(film_titled(title))
-    upstream.people = answer_json([person(films=[])])
+    upstream.films = response(film_titled(title))
+    upstream.people = json_response([person(films=[])])
 
     assert catalogue_of(GhibliClient(upstream.url)).movies[0].title == meaning
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
-def test_json_in_another_encoding_than_utf_8_is_refused(upstream: Scripted, encoding: str) -> None:
-    upstream.films = answer('[{"id": "1", "title": "Ponyó"}]'.encode(encoding))
+def test_json_in_another_encoding_than_utf_8_is_refused(upstream: ScriptedUpstream, encoding: str) -> None:
+    upstream.films = response('[{"id": "1", "title": "Ponyó"}]'.encode(encoding))
 
     assert failure(upstream.url).reason == Reason.BAD_JSON
 
@@ -1186,9 +1186,9 @@ def test_json_in_another_encoding_than_utf_8_is_refused(upstream: Scripted, enco
     ],
     ids=ascii,
 )
-def test_text_arrives_exactly_as_it_is(upstream: Scripted, text: str) -> None:
-    upstream.films = answer_json([film(title=text)])
-    upstream.people = answer_json([person(name=text, films=[film()["url"]])])
+def test_text_arrives_exactly_as_it_is(upstream: ScriptedUpstream, text: str) -> None:
+    upstream.films = json_response([film(title=text)])
+    upstream.people = json_response([person(name=text, films=[film()["url"]])])
 
     [movie] = catalogue_of(GhibliClient(upstream.url)).movies
     assert movie.title == text
@@ -1225,17 +1225,17 @@ def test_text_arrives_exactly_as_it_is(upstream: Scripted, text: str) -> None:
     ids=lambda value: str(value)[:50],
 )
 def test_a_list_of_something_else_is_refused(
-    upstream: Scripted, collection: str, payload: object, reason: Reason
+    upstream: ScriptedUpstream, collection: str, payload: object, reason: Reason
 ) -> None:
-    setattr(upstream, collection, answer_json(payload))
+    setattr(upstream, collection, json_response(payload))
 
     assert failure(upstream.url).reason == reason
 
 
 @pytest.mark.parametrize("collection", ["films", "people"])
-def test_the_same_object_twice_counts_once(upstream: Scripted, collection: str) -> None:
+def test_the_same_object_twice_counts_once(upstream: ScriptedUpstream, collection: str) -> None:
     objects = getattr(CATALOGUE, collection)
-    setattr(upstream, collection, answer_json([*objects, objects[0]]))
+    setattr(upstream, collection, json_response([*objects, objects[0]]))
 
     catalogue = catalogue_of(GhibliClient(upstream.url))
     assert catalogue.duplicates == 1
@@ -1244,10 +1244,10 @@ def test_the_same_object_twice_counts_once(upstream: Scripted, collection: str) 
 
 
 @pytest.mark.parametrize("collection", ["films", "people"])
-def test_two_different_objects_with_one_id_are_refused(upstream: Scripted, collection: str) -> None:
+def test_two_different_objects_with_one_id_are_refused(upstream: ScriptedUpstream, collection: str) -> None:
     objects = getattr(CATALOGUE, collection)
     twin = objects[0] | {"title": "Another", "name": "Another"}
-    setattr(upstream, collection, answer_json([*objects, twin]))
+    setattr(upstream, collection, json_response([*objects, twin]))
 
     assert failure(upstream.url).reason == Reason.SCHEMA
 
@@ -1258,13 +1258,13 @@ ID = film()["id"]
 NOWHERE = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
 
 
-def people_of_the_first_film(upstream: Scripted) -> list[str]:
+def people_of_the_first_film(upstream: ScriptedUpstream) -> list[str]:
     return [one.name for one in catalogue_of(GhibliClient(upstream.url)).movies[0].people]
 
 
 def with_links(links: object) -> bytes:
     """Only one person, whose films are these."""
-    return answer_json([person(name="Pazu", films=links)])
+    return json_response([person(name="Pazu", films=links)])
 
 
 @pytest.mark.parametrize(
@@ -1281,15 +1281,15 @@ def with_links(links: object) -> bytes:
         f"https://ghibliapi.vercel.app/films/{ID}?fields=id#top",
     ],
 )
-def test_a_link_counts_by_the_id_at_its_end(upstream: Scripted, link: str) -> None:
+def test_a_link_counts_by_the_id_at_its_end(upstream: ScriptedUpstream, link: str) -> None:
     upstream.people = with_links([link])
 
     assert people_of_the_first_film(upstream) == ["Pazu"]
 
 
 @pytest.mark.parametrize("id", [ID.upper(), "e2cfaa78-fb19-11eb-9a03-0242ac130003", "castle"])
-def test_a_films_id_may_have_any_form(upstream: Scripted, id: str) -> None:
-    upstream.films = answer_json([film(id=id)])
+def test_a_films_id_may_have_any_form(upstream: ScriptedUpstream, id: str) -> None:
+    upstream.films = json_response([film(id=id)])
     upstream.people = with_links([f"https://ghibliapi.herokuapp.com/films/{id.lower()}"])
 
     [movie] = catalogue_of(GhibliClient(upstream.url)).movies
@@ -1314,27 +1314,27 @@ def test_a_films_id_may_have_any_form(upstream: Scripted, id: str) -> None:
     ids=str,
 )
 def test_a_person_without_a_link_to_a_film_appears_in_none(
-    upstream: Scripted, links: object
+    upstream: ScriptedUpstream, links: object
 ) -> None:
     upstream.people = with_links(links)
 
     assert people_of_the_first_film(upstream) == []
 
 
-def test_a_person_who_says_nothing_of_films_appears_in_none(upstream: Scripted) -> None:
+def test_a_person_who_says_nothing_of_films_appears_in_none(upstream: ScriptedUpstream) -> None:
     silent = {name: value for name, value in person().items() if name != "films"}
-    upstream.people = answer_json([silent])
+    upstream.people = json_response([silent])
 
     assert people_of_the_first_film(upstream) == []
 
 
-def test_a_single_link_may_stand_without_a_list(upstream: Scripted) -> None:
+def test_a_single_link_may_stand_without_a_list(upstream: ScriptedUpstream) -> None:
     upstream.people = with_links(f"https://ghibliapi.vercel.app/films/{ID}")
 
     assert people_of_the_first_film(upstream) == ["Pazu"]
 
 
-def test_a_person_who_names_a_film_twice_appears_once(upstream: Scripted) -> None:
+def test_a_person_who_names_a_film_twice_appears_once(upstream: ScriptedUpstream) -> None:
     link = f"https://ghibliapi.vercel.app/films/{ID}"
     upstream.people = with_links([link, link.upper(), f"{link}/"])
 
@@ -1344,14 +1344,14 @@ def test_a_person_who_names_a_film_twice_appears_once(upstream: Scripted) -> Non
 @pytest.mark.parametrize(
     "listed", [["https://ghibliapi.herokuapp.com/people/"], [person(5)["url"]], None]
 )
-def test_whom_a_film_lists_does_not_matter(upstream: Scripted, listed: object) -> None:
-    upstream.films = answer_json([film(people=listed)])
+def test_whom_a_film_lists_does_not_matter(upstream: ScriptedUpstream, listed: object) -> None:
+    upstream.films = json_response([film(people=listed)])
     upstream.people = with_links([film()["url"]])
 
     assert people_of_the_first_film(upstream) == ["Pazu"]
 
 
-def test_a_film_that_is_not_there_is_passed_over_and_counted(upstream: Scripted) -> None:
+def test_a_film_that_is_not_there_is_passed_over_and_counted(upstream: ScriptedUpstream) -> None:
     upstream.people = with_links([NOWHERE, film()["url"]])
 
     catalogue = catalogue_of(GhibliClient(upstream.url))
@@ -1360,8 +1360,8 @@ def test_a_film_that_is_not_there_is_passed_over_and_counted(upstream: Scripted)
 
 
 def test_people_who_name_none_but_films_that_are_not_there_do_not_belong(
-    upstream: Scripted,
+    upstream: ScriptedUpstream,
 ) -> None:
-    upstream.people = answer_json([person(0, films=[NOWHERE]), person(1, films=[NOWHERE])])
+    upstream.people = json_response([person(0, films=[NOWHERE]), person(1, films=[NOWHERE])])
 
     assert failure(upstream.url).reason == Reason.TORN

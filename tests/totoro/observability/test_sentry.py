@@ -15,11 +15,11 @@ import sentry_sdk
 from fake_ghibli import FakeGhibli
 from fake_ghibli.listener import Listener
 from tests.support.broken_urls import LOCAL, SECRET
-from tests.support.servers import ROOT, WITHOUT, Totoro, free_port, wait_until
+from tests.support.servers import HIDDEN_PACKAGES, ROOT, Totoro, free_port, wait_until
 from totoro.settings import VERSION
 
 BUG = "/django/bug/"
-BUG_IN_REFRESH = ROOT / "tests" / "support" / "interpreter" / "bug_in_refresh"
+BUG_IN_REFRESH = ROOT / "tests" / "support" / "python_patches" / "bug_in_refresh"
 
 
 class Sentry(Listener):
@@ -106,7 +106,7 @@ def test_reports_a_bug_in_a_refresh_and_responds_to_requests(
 ) -> None:
     server = Totoro(
         tmp_path,
-        PYTHONPATH=f"{BUG_IN_REFRESH}:{WITHOUT}",
+        PYTHONPATH=f"{BUG_IN_REFRESH}:{HIDDEN_PACKAGES}",
         SENTRY_DSN=sentry.dsn,
     )
     try:

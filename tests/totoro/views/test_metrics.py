@@ -17,13 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from fake_ghibli import FakeGhibli
 from services import metrics as counters
 from services.exceptions import Reason
+from tests.support.processes import proc
 from tests.support.servers import (
     ROOT,
     Postgres,
     Totoro,
     Valkey,
     free_port,
-    proc,
     stored_snapshots,
     wait_until,
 )

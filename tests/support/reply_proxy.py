@@ -1,11 +1,11 @@
-"""A proxy in front of Redis that replaces replies: legal ones of an unexpected type, or none at all."""
+"""A proxy in front of Redis that replaces replies, with valid ones of another type or with garbage."""
 
 import socket
 import threading
 from contextlib import suppress
 from typing import BinaryIO, Self
 
-# Of the Redis protocol (RESP 2), each legal as a reply to something.
+# Replies of RESP 2, the Redis protocol; some command may return each of them.
 REPLIES = {
     "ok": b"+OK\r\n",
     "status": b"+acorn\r\n",
@@ -33,28 +33,28 @@ REPLIES = {
 
 
 class ReplyProxy:
-    """Passes commands on to `target`, on a free port, while its block lasts.
+    """Forwards a free loopback port to `target` while its block runs.
 
-    `replacement`: what replaces each reply, of all commands or of those in `commands` (upper case);
-    the elements of EXEC's reply, as many as there were commands, are replaced one by one.
+    `replacement` replaces the replies to all commands, or to those in `commands` (upper case). The reply
+    to EXEC stays a list, with every element replaced.
     """
 
     def __init__(self, target: int) -> None:
         self.replacement: bytes | None = None
         self.commands: set[str] | None = None
-        # Every key of ours that a command named.
+        # Totoro's keys that occurred in commands.
         self.keys: set[str] = set()
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        for sock in (self._listener, *self._open):
+        for sock in (self._listener, *self._sockets):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
@@ -64,7 +64,7 @@ class ReplyProxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
-                self._open += [client, server]
+                self._sockets += [client, server]
                 threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:

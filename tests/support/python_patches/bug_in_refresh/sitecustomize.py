@@ -1,4 +1,4 @@
-"""A bug in what every refresh calls: for servers under test, by PYTHONPATH."""
+"""A bug in a function that every refresh calls. For servers under test, through PYTHONPATH."""
 
 from typing import NoReturn
 

@@ -1,7 +1,8 @@
-"""An upstream at a raw socket, which does to each request what a script says: the Ghibli API on its
-worst days. For good days there is the `upstream` package.
+"""An upstream that runs a script for each request, down to the bytes on the socket.
 
-    with Scripted(people=hang_up) as upstream:
+It is for faults below HTTP, and for malformed responses. `fake_ghibli` is for everything else.
+
+    with Scripted(people=Exchange.hang_up) as upstream:
         GhibliClient(upstream.url).fetch()
 """
 
@@ -19,16 +20,15 @@ from typing import Any, Self
 from services.catalogue import bundled
 
 CHUNK = 64 * 1024
-# SO_LINGER on, 0 seconds: closing drops what is unsent and resets the connection.
+# SO_LINGER with 0 seconds: close() discards unsent data and sends RST.
 RESET = struct.pack("ii", 1, 0)
-# Whoever waits for a script's end waits for a moment, unless the script is wrong.
-PATIENCE = 10.0
+# How long a script may still run when the block ends.
+SCRIPT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came in: headers' names in lower case; `connection` counts from 1; `at` is
-    when its first byte was read."""
+    """`headers` have names in lower case, `connection` counts from 1, `at` is when the first byte arrived."""
 
     target: str
     headers: dict[str, str]
@@ -41,10 +41,7 @@ class Request:
 
 
 class Exchange:
-    """A request and the connection that it came on, for a script to play with.
-
-    A script that returns without having ended the connection leaves it open for the next request.
-    """
+    """A request and its connection, which stays open for the next request unless the script ends it."""
 
     def __init__(
         self, request: Request, connection: socket.socket, stopping: threading.Event
@@ -57,19 +54,19 @@ class Exchange:
         self.connection.sendall(data)
 
     def pour(self, data: bytes) -> None:
-        """The same over and over, until the client has enough."""
+        """Send the same bytes until the client closes the connection."""
         while not self.stopping.is_set():
             self.send(data)
 
     def drip(self, data: bytes, *, pause: float = 0.1) -> None:
-        """A byte at a time, and a pause (seconds) after each."""
+        """Send one byte at a time, with a pause (seconds) after each."""
         for byte in data:
             self.send(bytes([byte]))
             if self.stopping.wait(pause):
                 return
 
     def stall(self) -> None:
-        """Says nothing until the client gives up, or the upstream is closed."""
+        """Send nothing until the client closes the connection, or the upstream is closed."""
         while self.connection.recv(CHUNK):
             pass
 
@@ -81,11 +78,11 @@ class Exchange:
         self.connection.close()
 
 
-# Plain bytes are sent as they are.
+# Bytes are sent unchanged.
 Script = bytes | Callable[[Exchange], None]
 
 
-def play(script: Script, exchange: Exchange) -> None:
+def run_script(script: Script, exchange: Exchange) -> None:
     if isinstance(script, bytes):
         exchange.send(script)
     else:
@@ -93,30 +90,30 @@ def play(script: Script, exchange: Exchange) -> None:
 
 
 def then(*scripts: Script) -> Callable[[Exchange], None]:
-    """One script after the other, to the same request: `then(half, Exchange.stall)`."""
+    """Run scripts one after the other for the same request: `then(half, Exchange.stall)`."""
 
     def run(exchange: Exchange) -> None:
         for script in scripts:
-            play(script, exchange)
+            run_script(script, exchange)
 
     return run
 
 
 def in_turn(*scripts: Script) -> Callable[[Exchange], None]:
-    """The first script to the first request, and so on; the last one to all that follow."""
-    waiting = list(scripts)
+    """Run the first script for the first request, and so on; the last one for all that follow."""
+    remaining = list(scripts)
 
     def run(exchange: Exchange) -> None:
-        play(waiting.pop(0) if len(waiting) > 1 else waiting[0], exchange)
+        run_script(remaining.pop(0) if len(remaining) > 1 else remaining[0], exchange)
 
     return run
 
 
 def answer(body: bytes = b"", status: str = "200 OK", **headers: str | None) -> bytes:
-    """A whole answer, JSON by its own account. Headers are written with underscores; None leaves
-    one out."""
-    every = {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in every.items() if value]
+    """Return a complete response, with a JSON media type. In names of headers `_` stands for `-`, and
+    None omits a header."""
+    fields = {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "\r\n"]).encode("latin-1") + body
 
 
@@ -125,7 +122,7 @@ def answer_json(payload: object) -> bytes:
 
 
 def chunked(*pieces: bytes) -> bytes:
-    """Pieces of a chunked body, without its end."""
+    """Return the chunks of a body, without the last chunk."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
@@ -133,12 +130,12 @@ CATALOGUE = bundled.load()
 
 
 def film(number: int = 0, **changes: Any) -> dict[str, Any]:
-    """A real film, with something changed."""
+    """Return a real film with changed fields."""
     return CATALOGUE.films[number] | changes
 
 
 def person(number: int = 0, **changes: Any) -> dict[str, Any]:
-    """A real person, with something changed."""
+    """Return a real person with changed fields."""
     return CATALOGUE.people[number] | changes
 
 
@@ -148,11 +145,11 @@ NOT_FOUND = answer(b"{}", "404 Not Found")
 
 
 class Scripted:
-    """Listens on a free port of the loopback while its block lasts.
+    """Listens on a free loopback port while its block runs.
 
-    `films`, `people`: scripts for requests to these; whole, good answers unless told otherwise, and
-    changeable at any time. `tls`: what to speak TLS with. `opening`: what to do with a connection
-    before anything, TLS included, is read from it.
+    `films` and `people` are the scripts for these lists, by default valid responses; they can be replaced
+    at any time. `tls` makes it an https server. `opening` runs for each new connection before anything,
+    a TLS handshake included, is read.
     """
 
     def __init__(
@@ -196,11 +193,11 @@ class Scripted:
         self._listener.close()
         self.hang_up()
         for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "a script does not end"
+            thread.join(SCRIPT_TIMEOUT)
+            assert not thread.is_alive(), "a script did not end"
 
     def hang_up(self) -> None:
-        """Ends every connection, as a server does with those that lie idle."""
+        """Close every connection, as a server does with idle ones."""
         with self._lock:
             for connection in self._open:
                 _shut_down(connection)
@@ -219,26 +216,26 @@ class Scripted:
             with self._lock:
                 self.connections += 1
                 self._open.add(connection)
-            self._start(self._converse, connection, self.connections)
+            self._start(self._serve, connection, self.connections)
 
-    def _converse(self, connection: socket.socket, number: int) -> None:
-        spoken = connection
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        stream = connection
         try:
-            with suppress(OSError):  # the client may hang up whenever it likes
+            with suppress(OSError):  # the client may close the connection at any time
                 if self._opening:
                     self._opening(connection)
                 if self._tls:
-                    spoken = self._tls.wrap_socket(
+                    stream = self._tls.wrap_socket(
                         connection, server_side=True, do_handshake_on_connect=False
                     )
-                    self._replace(connection, spoken)
-                    spoken.do_handshake()
-                spoken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                while request := self._read(spoken, number):
-                    play(self._script(request), Exchange(request, spoken, self._stopping))
+                    self._replace(connection, stream)
+                    stream.do_handshake()
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while request := self._read(stream, number):
+                    run_script(self._script(request), Exchange(request, stream, self._stopping))
         finally:
-            self._replace(spoken, None)
-            spoken.close()
+            self._replace(stream, None)
+            stream.close()
 
     def _replace(self, old: socket.socket, new: socket.socket | None) -> None:
         with self._lock:
@@ -267,40 +264,40 @@ class Scripted:
 
 
 class BlackHole:
-    """A port that answers no SYN: its queue of connections is full and nobody takes any out."""
+    """A port whose backlog is full, so that the kernel drops every SYN."""
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
         self._port: int = self._listener.getsockname()[1]
-        self._queue: list[socket.socket] = []
-        while self._queued():
+        self._backlog: list[socket.socket] = []
+        while self._fills_up():
             pass
         return self
 
     def __exit__(self, *raised: object) -> None:
-        for waiting in [*self._queue, self._listener]:
-            waiting.close()
+        for sock in [*self._backlog, self._listener]:
+            sock.close()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/"
 
-    def _queued(self) -> bool:
+    def _fills_up(self) -> bool:
         try:
-            self._queue.append(socket.create_connection(("127.0.0.1", self._port), timeout=0.2))
+            self._backlog.append(socket.create_connection(("127.0.0.1", self._port), timeout=0.2))
         except TimeoutError:
             return False
         return True
 
 
 def at_the_same_time(*calls: Callable[[], Any]) -> list[Any]:
-    """What each call gave or raised, all of them made at once."""
+    """Make all calls concurrently, and return what each returned or raised."""
     outcomes: list[Any] = [None] * len(calls)
 
     def run(index: int, call: Callable[[], Any]) -> None:
         try:
             outcomes[index] = call()
-        except Exception as error:  # noqa: BLE001 (handed to the test)
+        except Exception as error:  # noqa: BLE001 (returned to the test)
             outcomes[index] = error
 
     threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
@@ -317,7 +314,7 @@ def _shut_down(sock: socket.socket) -> None:
 
 
 class Gate:
-    """Holds every request for films until it is opened."""
+    """Blocks requests until it is opened."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()

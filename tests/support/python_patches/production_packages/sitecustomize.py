@@ -1,4 +1,4 @@
-"""A Python without the development packages, as in the production image, by PYTHONPATH."""
+"""A Python without the development packages, as in the production image. Through PYTHONPATH."""
 
 import sys
 from importlib.abc import MetaPathFinder

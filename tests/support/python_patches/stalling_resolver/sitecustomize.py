@@ -1,6 +1,6 @@
-"""A system whose resolver stalls over one name: for servers under test, by PYTHONPATH.
+"""A resolver that stalls for one name. For servers under test, through PYTHONPATH.
 
-libpq looks names up by itself, so psycopg stalls as a whole.
+libpq resolves names itself, so psycopg.connect() stalls instead.
 """
 
 import socket
