@@ -42,10 +42,10 @@ from tests.support.scripted_upstream import (
     Exchange,
     Script,
     ScriptedUpstream,
-    response,
-    json_response,
     chunked,
     film,
+    http_response,
+    json_response,
     person,
     then,
 )
@@ -60,9 +60,9 @@ MINUTE = 0.15
 COOL_DOWN = 0.15
 NAME = "ghibli.test"
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
-HEAD = response(Content_Length=None)
-HALF = response(FILMS_BODY)[:9000]
-CHUNKED_HEAD = response(Content_Length=None, Transfer_Encoding="chunked")
+HEAD = http_response(Content_Length=None)
+HALF = http_response(FILMS_BODY)[:9000]
+CHUNKED_HEAD = http_response(Content_Length=None, Transfer_Encoding="chunked")
 
 
 class Names:
@@ -183,7 +183,7 @@ def certificate(make: Callable[[trustme.CA], trustme.LeafCert]) -> Trouble:
 @contextmanager
 def plain_http(it: World) -> Iterator[None]:
     def greet(connection: socket.socket) -> None:
-        connection.sendall(response(b"", "400 Bad Request"))
+        connection.sendall(http_response(b"", "400 Bad Request"))
 
     it.upstream._opening = greet
     yield
@@ -226,12 +226,12 @@ def people(script: Script, reason: Reason) -> Row:
 
 
 def redirect(location: str) -> bytes:
-    return response(b"", "301 Moved Permanently", Location=location)
+    return http_response(b"", "301 Moved Permanently", Location=location)
 
 
 def film_titled(title: bytes) -> bytes:
     """A film in JSON whose title is exactly these bytes."""
-    return response(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
+    return http_response(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
 
 
 def bomb() -> bytes:
@@ -239,14 +239,14 @@ def bomb() -> bytes:
     fold = zlib.compressobj(9, wbits=31)
     mebibyte = bytes(MIB)
     folded = b"".join([*(fold.compress(mebibyte) for _ in range(200)), fold.flush()])
-    return response(folded, Content_Encoding="gzip")
+    return http_response(folded, Content_Encoding="gzip")
 
 
 DRIP = partial(Exchange.drip, pause=0.05)
 LINKLESS = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
 TWINS = [*CATALOGUE.films, film(title="Another")]
 STRANGERS = [one | {"films": [LINKLESS]} for one in CATALOGUE.people]
-UNAVAILABLE = response(b"{}", "503 Service Unavailable")
+UNAVAILABLE = http_response(b"{}", "503 Service Unavailable")
 
 ROWS: dict[str, Row] = {
     "unknown name": Row(no_such_name, Reason.DNS, 0, "name"),
@@ -269,55 +269,55 @@ ROWS: dict[str, Row] = {
     "cut in the headers": films(then(HEAD[:30], Exchange.hang_up), Reason.CONTENT_TYPE),
     "reset in the body": films(then(HALF, Exchange.reset), Reason.RESET, 2),
     "5 of 100 bytes": films(
-        then(response(b"[1,2]", Content_Length="100"), Exchange.hang_up), Reason.TRUNCATED, 2
+        then(http_response(b"[1,2]", Content_Length="100"), Exchange.hang_up), Reason.TRUNCATED, 2
     ),
     "cut without a length": films(
         then(HEAD, FILMS_BODY[:9000], Exchange.hang_up), Reason.BAD_JSON
     ),
-    "500": films(response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX),
-    "502": films(response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX, 2),
+    "500": films(http_response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX),
+    "502": films(http_response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX, 2),
     "503": films(UNAVAILABLE, Reason.UPSTREAM_5XX, 2),
-    "504": films(response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX, 2),
-    "401": films(response(b"{}", "401 Unauthorized"), Reason.UPSTREAM_4XX),
-    "403": films(response(b"{}", "403 Forbidden"), Reason.UPSTREAM_4XX),
-    "404": films(response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
-    "429": films(response(b"{}", "429 Too Many Requests"), Reason.RATE_LIMITED),
-    "honest HTML": films(response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
-    "HTML labelled JSON": films(response(b"<html>"), Reason.BAD_JSON),
+    "504": films(http_response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX, 2),
+    "401": films(http_response(b"{}", "401 Unauthorized"), Reason.UPSTREAM_4XX),
+    "403": films(http_response(b"{}", "403 Forbidden"), Reason.UPSTREAM_4XX),
+    "404": films(http_response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "429": films(http_response(b"{}", "429 Too Many Requests"), Reason.RATE_LIMITED),
+    "honest HTML": films(http_response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
+    "HTML labelled JSON": films(http_response(b"<html>"), Reason.BAD_JSON),
     "204": films(b"HTTP/1.1 204 No Content\r\n\r\n", Reason.STATUS),
-    "empty body": films(response(b""), Reason.BAD_JSON),
+    "empty body": films(http_response(b""), Reason.BAD_JSON),
     "redirect to a link-local address": films(redirect("http://169.254.169.254/"), Reason.REDIRECT),
     "redirect to itself": films(redirect("/films"), Reason.REDIRECT),
     "gzip bomb": films(bomb(), Reason.TOO_LARGE),
     "50 MB": films(
-        then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)), Reason.TOO_LARGE
+        then(http_response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)), Reason.TOO_LARGE
     ),
     "endless chunks": films(
         then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))), Reason.TOO_LARGE
     ),
-    "an object": films(response(b"{}"), Reason.SCHEMA),
-    "a string": films(response(b'"x"'), Reason.SCHEMA),
-    "a number": films(response(b"1"), Reason.SCHEMA),
-    "null": films(response(b"null"), Reason.SCHEMA),
-    "a list of numbers": films(response(b"[1]"), Reason.SCHEMA),
-    "a list of null": films(response(b"[null]"), Reason.SCHEMA),
-    "a list of lists": films(response(b"[[]]"), Reason.SCHEMA),
-    "no films": films(response(b"[]"), Reason.EMPTY),
-    "no people": people(response(b"[]"), Reason.EMPTY),
+    "an object": films(http_response(b"{}"), Reason.SCHEMA),
+    "a string": films(http_response(b'"x"'), Reason.SCHEMA),
+    "a number": films(http_response(b"1"), Reason.SCHEMA),
+    "null": films(http_response(b"null"), Reason.SCHEMA),
+    "a list of numbers": films(http_response(b"[1]"), Reason.SCHEMA),
+    "a list of null": films(http_response(b"[null]"), Reason.SCHEMA),
+    "a list of lists": films(http_response(b"[[]]"), Reason.SCHEMA),
+    "no films": films(http_response(b"[]"), Reason.EMPTY),
+    "no people": people(http_response(b"[]"), Reason.EMPTY),
     "NaN": films(film_titled(b"NaN"), Reason.BAD_JSON),
     "1e999": films(film_titled(b"1e999"), Reason.BAD_JSON),
     "lone surrogate": films(film_titled(rb'"\ud83d"'), Reason.BAD_JSON),
     "NUL": films(film_titled(rb'"\u0000"'), Reason.BAD_JSON),
     "bad UTF-8": films(film_titled(b'"\xff"'), Reason.BAD_JSON),
     "depth": films(film_titled(b"[" * 100_000 + b"]" * 100_000), Reason.BAD_JSON),
-    "BOM": films(response(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
-    "UTF-16": films(response(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
+    "BOM": films(http_response(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
+    "UTF-16": films(http_response(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
     "the same film twice, in conflict": films(json_response(TWINS), Reason.SCHEMA),
     "only unknown films": people(json_response(STRANGERS), Reason.TORN),
     "films fine, people 500": people(
-        response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
+        http_response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
     ),
-    "people missing": people(response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
+    "people missing": people(http_response(b"{}", "404 Not Found"), Reason.UPSTREAM_4XX),
     "self-signed": Row(certificate(lambda _: trustme.CA().issue_cert("127.0.0.1")), Reason.TLS, 0,
                        "tls"),
     "expired": Row(
@@ -588,7 +588,7 @@ def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
     api: Client,
     flights: Flights,
 ) -> None:
-    world.upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=header())
+    world.upstream.films = http_response(b"{}", "429 Too Many Requests", Retry_After=header())
     started = time.monotonic()
     responses = [api.get("/movies/") for _ in range(5)]
     seconds = time.monotonic() - started
@@ -609,7 +609,7 @@ def test_it_is_asked_again_when_that_time_is_over_and_not_before(
 ) -> None:
     good = warmed(api)
     flights.forget()
-    with answers(films=response(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
+    with answers(films=http_response(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
         assert api.get("/movies/").content == good.content
         assert_one_failure(flights, Reason.RATE_LIMITED)
     asked = world.upstream.requests[-1].at
@@ -799,7 +799,7 @@ def test_a_proxy_and_passwords_in_the_environment_are_ignored(
 
 
 def test_an_answer_in_gzip_is_as_good(world: World, api: Client) -> None:
-    world.upstream.films = response(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
+    world.upstream.films = http_response(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
 
     assert len(listed(api)) == 22
 
@@ -893,7 +893,9 @@ def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
         before = held(worker)
         endings: list[Script] = [
             bomb(),
-            then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)),
+            then(
+                http_response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)
+            ),
             then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
         ]
         for number, endless in enumerate(endings):

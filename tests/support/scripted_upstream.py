@@ -2,7 +2,7 @@
 
 It is for faults below HTTP, and for malformed responses. `fake_ghibli` is for everything else.
 
-    with Scripted(people=Exchange.hang_up) as upstream:
+    with ScriptedUpstream(people=Exchange.hang_up) as upstream:
         GhibliClient(upstream.url).fetch()
 """
 
@@ -53,7 +53,7 @@ class Exchange:
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
 
-    def pour(self, data: bytes) -> None:
+    def send_repeatedly(self, data: bytes) -> None:
         """Send the same bytes until the client closes the connection."""
         while not self.stopping.is_set():
             self.send(data)
@@ -109,7 +109,7 @@ def in_turn(*scripts: Script) -> Callable[[Exchange], None]:
     return run
 
 
-def answer(body: bytes = b"", status: str = "200 OK", **headers: str | None) -> bytes:
+def http_response(body: bytes = b"", status: str = "200 OK", **headers: str | None) -> bytes:
     """Return a complete response, with a JSON media type. In names of headers `_` stands for `-`, and
     None omits a header."""
     fields = {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}
@@ -117,8 +117,8 @@ def answer(body: bytes = b"", status: str = "200 OK", **headers: str | None) -> 
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "\r\n"]).encode("latin-1") + body
 
 
-def answer_json(payload: object) -> bytes:
-    return answer(json.dumps(payload, ensure_ascii=False).encode())
+def json_response(payload: object) -> bytes:
+    return http_response(json.dumps(payload, ensure_ascii=False).encode())
 
 
 def chunked(*pieces: bytes) -> bytes:
@@ -139,12 +139,12 @@ def person(number: int = 0, **changes: Any) -> dict[str, Any]:
     return CATALOGUE.people[number] | changes
 
 
-FILMS = answer_json(CATALOGUE.films)
-PEOPLE = answer_json(CATALOGUE.people)
-NOT_FOUND = answer(b"{}", "404 Not Found")
+FILMS = json_response(CATALOGUE.films)
+PEOPLE = json_response(CATALOGUE.people)
+NOT_FOUND = http_response(b"{}", "404 Not Found")
 
 
-class Scripted:
+class ScriptedUpstream:
     """Listens on a free loopback port while its block runs.
 
     `films` and `people` are the scripts for these lists, by default valid responses; they can be replaced
@@ -290,7 +290,7 @@ class BlackHole:
         return True
 
 
-def at_the_same_time(*calls: Callable[[], Any]) -> list[Any]:
+def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
     """Make all calls concurrently, and return what each returned or raised."""
     outcomes: list[Any] = [None] * len(calls)
 

@@ -38,13 +38,13 @@ from tests.support.scripted_upstream import (
     Exchange,
     Script,
     ScriptedUpstream,
-    response,
-    json_response,
-    run_concurrently,
     chunked,
     film,
+    http_response,
     in_turn,
+    json_response,
     person,
+    run_concurrently,
     then,
 )
 from tests.support.servers import ROOT, free_port, wait_until
@@ -52,10 +52,10 @@ from tests.support.servers import ROOT, free_port, wait_until
 MIB = 1024 * 1024
 YEAR_2020, YEAR_2021 = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
-HEAD = response(Content_Length=None)
-CHUNKED_HEAD = response(Content_Length=None, Transfer_Encoding="chunked")
-HALF = response(FILMS_BODY)[:9000]
-UNAVAILABLE = response(b"{}", "503 Service Unavailable")
+HEAD = http_response(Content_Length=None)
+CHUNKED_HEAD = http_response(Content_Length=None, Transfer_Encoding="chunked")
+HALF = http_response(FILMS_BODY)[:9000]
+UNAVAILABLE = http_response(b"{}", "503 Service Unavailable")
 
 
 @pytest.fixture
@@ -170,18 +170,20 @@ def test_the_timestamp_is_the_time_in_utc(upstream: ScriptedUpstream) -> None:
 @pytest.mark.parametrize(
     "films",
     [
-        response(gzip.compress(FILMS_BODY), Content_Encoding="gzip"),
-        response(gzip.compress(FILMS_BODY), Content_Encoding=" GZIP "),
-        response(FILMS_BODY, Content_Encoding="identity"),
-        response(FILMS_BODY, Content_Type="Application/JSON; charset=utf-8"),
+        http_response(gzip.compress(FILMS_BODY), Content_Encoding="gzip"),
+        http_response(gzip.compress(FILMS_BODY), Content_Encoding=" GZIP "),
+        http_response(FILMS_BODY, Content_Encoding="identity"),
+        http_response(FILMS_BODY, Content_Type="Application/JSON; charset=utf-8"),
         CHUNKED_HEAD + chunked(FILMS_BODY[:7], FILMS_BODY[7:], b""),
         then(HEAD + FILMS_BODY, Exchange.hang_up),
-        then(response(FILMS_BODY, Connection="close"), Exchange.hang_up),
+        then(http_response(FILMS_BODY, Connection="close"), Exchange.hang_up),
         b"HTTP/1.1 100 Continue\r\n\r\n" + FILMS,
     ],
     ids=["gzip", "GZIP", "identity", "charset", "chunked", "no length", "close", "continue"],
 )
-def test_an_answer_may_come_in_any_form_that_http_allows(upstream: ScriptedUpstream, films: Script) -> None:
+def test_an_answer_may_come_in_any_form_that_http_allows(
+    upstream: ScriptedUpstream, films: Script
+) -> None:
     upstream.films = films
 
     assert GhibliClient(upstream.url).fetch().films == CATALOGUE.films
@@ -350,7 +352,9 @@ def test_bytes_left_over_on_a_kept_connection_are_not_taken_for_an_answer(
     assert client.fetch().films == CATALOGUE.films
 
 
-def test_several_flights_of_one_client_do_not_disturb_each_other(upstream: ScriptedUpstream) -> None:
+def test_several_flights_of_one_client_do_not_disturb_each_other(
+    upstream: ScriptedUpstream,
+) -> None:
     client = GhibliClient(upstream.url)
 
     outcomes = run_concurrently(*[client.fetch] * 8)
@@ -418,10 +422,14 @@ def test_waiting_has_an_end(
         lambda it: it.drip(FILMS),
         then(FILMS[:-5], lambda it: it.drip(FILMS[-5:], pause=0.2)),
         then(HEAD, lambda it: it.drip(FILMS_BODY)),
-        then(response(FILMS_BODY, Connection="close")[:200], lambda it: it.drip(FILMS_BODY)),
+        then(http_response(FILMS_BODY, Connection="close")[:200], lambda it: it.drip(FILMS_BODY)),
         then(CHUNKED_HEAD, lambda it: it.drip(chunked(FILMS_BODY))),
         lambda it: it.send_repeatedly(b"HTTP/1.1 100 Continue\r\n\r\n"),
-        then(CHUNKED_HEAD, chunked(FILMS_BODY, b"")[:-2], lambda it: it.send_repeatedly(b"Trailer: 1\r\n")),
+        then(
+            CHUNKED_HEAD,
+            chunked(FILMS_BODY, b"")[:-2],
+            lambda it: it.send_repeatedly(b"Trailer: 1\r\n"),
+        ),
     ],
     ids=[
         "silence",
@@ -435,7 +443,9 @@ def test_waiting_has_an_end(
         "endless trailers",
     ],
 )
-def test_the_deadline_cuts_off_whatever_lasts_too_long(upstream: ScriptedUpstream, films: Script) -> None:
+def test_the_deadline_cuts_off_whatever_lasts_too_long(
+    upstream: ScriptedUpstream, films: Script
+) -> None:
     upstream.films = films
     start = time.monotonic()
 
@@ -445,7 +455,7 @@ def test_the_deadline_cuts_off_whatever_lasts_too_long(upstream: ScriptedUpstrea
 
 
 def test_a_failure_of_one_request_ends_the_other(upstream: ScriptedUpstream) -> None:
-    upstream.films = response(b"{}", "500 Internal Server Error")
+    upstream.films = http_response(b"{}", "500 Internal Server Error")
     upstream.people = Exchange.stall
     start = time.monotonic()
 
@@ -461,7 +471,7 @@ BROKEN: dict[str, tuple[Script, Reason]] = {
     "reset in the head": (then(FILMS[:30], Exchange.reset), Reason.RESET),
     "reset in the body": (then(HALF, Exchange.reset), Reason.RESET),
     "5 of 100 bytes": (
-        then(response(b"[1,2]", Content_Length="100"), Exchange.hang_up),
+        then(http_response(b"[1,2]", Content_Length="100"), Exchange.hang_up),
         Reason.TRUNCATED,
     ),
     "half a chunk": (
@@ -470,12 +480,12 @@ BROKEN: dict[str, tuple[Script, Reason]] = {
     ),
     "no last chunk": (then(CHUNKED_HEAD, chunked(FILMS_BODY), Exchange.hang_up), Reason.TRUNCATED),
     "half a gzip": (
-        response(gzip.compress(FILMS_BODY)[:-10], Content_Encoding="gzip"),
+        http_response(gzip.compress(FILMS_BODY)[:-10], Content_Encoding="gzip"),
         Reason.TRUNCATED,
     ),
-    "502": (response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX),
+    "502": (http_response(b"{}", "502 Bad Gateway"), Reason.UPSTREAM_5XX),
     "503": (UNAVAILABLE, Reason.UPSTREAM_5XX),
-    "504": (response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX),
+    "504": (http_response(b"{}", "504 Gateway Timeout"), Reason.UPSTREAM_5XX),
 }
 
 
@@ -495,7 +505,9 @@ def test_a_request_that_breaks_again_fails(upstream: ScriptedUpstream, broken: s
     assert upstream.count("films") == 2
 
 
-def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(upstream: ScriptedUpstream) -> None:
+def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(
+    upstream: ScriptedUpstream,
+) -> None:
     upstream.films = then(lambda _: wait_until(lambda: upstream.count("people") == 2), UNAVAILABLE)
     upstream.people = in_turn(UNAVAILABLE, PEOPLE)
 
@@ -519,8 +531,10 @@ def test_there_is_one_retry_in_a_flight_and_not_one_for_each_request(upstream: S
         ("999 Whatever", Reason.STATUS),
     ],
 )
-def test_every_other_status_fails_at_once(upstream: ScriptedUpstream, status: str, reason: Reason) -> None:
-    upstream.films = response(FILMS_BODY, status)
+def test_every_other_status_fails_at_once(
+    upstream: ScriptedUpstream, status: str, reason: Reason
+) -> None:
+    upstream.films = http_response(FILMS_BODY, status)
 
     assert failure(upstream.url).reason == reason
     assert upstream.count("films") == 1
@@ -533,7 +547,7 @@ def test_an_answer_without_content_is_no_answer(upstream: ScriptedUpstream) -> N
 
 
 def test_films_alone_are_nothing(upstream: ScriptedUpstream) -> None:
-    upstream.people = response(b"{}", "500 Internal Server Error")
+    upstream.people = http_response(b"{}", "500 Internal Server Error")
 
     assert failure(upstream.url).reason == Reason.UPSTREAM_5XX
 
@@ -552,7 +566,7 @@ def test_films_alone_are_nothing(upstream: ScriptedUpstream) -> None:
 def test_it_says_for_how_long_the_upstream_wants_to_be_left_alone(
     upstream: ScriptedUpstream, status: str, header: str, seconds: float
 ) -> None:
-    upstream.films = response(b"{}", status, Retry_After=header)
+    upstream.films = http_response(b"{}", status, Retry_After=header)
     start = time.monotonic()
 
     assert failure(upstream.url).retry_after == seconds
@@ -577,7 +591,9 @@ def test_the_upstream_may_name_a_date_until_which_to_leave_it_alone(
     upstream: ScriptedUpstream, seconds: float, expected: float, zone: str
 ) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=date.replace("GMT", zone))
+    upstream.films = http_response(
+        b"{}", "429 Too Many Requests", Retry_After=date.replace("GMT", zone)
+    )
 
     assert failure(upstream.url).retry_after == pytest.approx(expected, abs=5)
 
@@ -586,8 +602,10 @@ def test_the_upstream_may_name_a_date_until_which_to_leave_it_alone(
     "header",
     [None, "-1", "7.5", "soon", "Mon, 99 Nov 2026 00:00:00 GMT", "1 Jan 99999999999 00:00", "\xb2"],
 )
-def test_a_retry_after_that_says_nothing_is_none(upstream: ScriptedUpstream, header: str | None) -> None:
-    upstream.films = response(b"{}", "429 Too Many Requests", Retry_After=header)
+def test_a_retry_after_that_says_nothing_is_none(
+    upstream: ScriptedUpstream, header: str | None
+) -> None:
+    upstream.films = http_response(b"{}", "429 Too Many Requests", Retry_After=header)
 
     assert failure(upstream.url).retry_after is None
 
@@ -595,7 +613,7 @@ def test_a_retry_after_that_says_nothing_is_none(upstream: ScriptedUpstream, hea
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "308 Permanent Redirect"])
 def test_a_redirect_is_not_followed(upstream: ScriptedUpstream, status: str) -> None:
     with ScriptedUpstream() as other:
-        upstream.films = response(b"", status, Location=f"{other.url}films")
+        upstream.films = http_response(b"", status, Location=f"{other.url}films")
 
         assert failure(upstream.url).reason == Reason.REDIRECT
         assert (upstream.count("films"), other.connections) == (1, 0)
@@ -604,8 +622,10 @@ def test_a_redirect_is_not_followed(upstream: ScriptedUpstream, status: str) -> 
 @pytest.mark.parametrize(
     "location", ["http://169.254.169.254/latest/meta-data/", "/films", "http://[", "\xff", None]
 )
-def test_no_redirect_is_followed_wherever_it_leads(upstream: ScriptedUpstream, location: str) -> None:
-    upstream.films = response(b"", "301 Moved Permanently", Location=location)
+def test_no_redirect_is_followed_wherever_it_leads(
+    upstream: ScriptedUpstream, location: str
+) -> None:
+    upstream.films = http_response(b"", "301 Moved Permanently", Location=location)
 
     assert failure(upstream.url).reason == Reason.REDIRECT
     assert upstream.count("films") == 1
@@ -638,7 +658,7 @@ def test_what_is_not_http_is_told(upstream: ScriptedUpstream, films: bytes) -> N
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_answer_with_two_lengths_is_refused(upstream: ScriptedUpstream) -> None:
-    upstream.films = response(FILMS_BODY, Content_Length="5, 6")
+    upstream.films = http_response(FILMS_BODY, Content_Length="5, 6")
 
     assert failure(upstream.url).reason == Reason.PROTOCOL
     gc.collect()  # which urllib3 leaves the connection to, in this one case
@@ -654,7 +674,9 @@ def test_what_comes_in_place_of_headers_is_not_logged(
 
 
 @pytest.mark.parametrize("length", range(1, len(HEAD)))
-def test_an_answer_cut_in_its_head_is_not_an_empty_one(upstream: ScriptedUpstream, length: int) -> None:
+def test_an_answer_cut_in_its_head_is_not_an_empty_one(
+    upstream: ScriptedUpstream, length: int
+) -> None:
     upstream.films = upstream.people = then(HEAD[:length], Exchange.hang_up)
 
     assert failure(upstream.url).reason in {
@@ -826,7 +848,7 @@ def test_the_deadline_cuts_off_tls_too(authority: trustme.CA) -> None:
 
 def test_plain_http_where_tls_is_expected_is_refused() -> None:
     def greet(connection: socket.socket) -> None:
-        connection.sendall(response(b"", "400 Bad Request"))
+        connection.sendall(http_response(b"", "400 Bad Request"))
 
     with ScriptedUpstream(opening=greet) as upstream:
         assert failure(upstream.url.replace("http:", "https:")).reason == Reason.TLS
@@ -872,7 +894,7 @@ def test_a_certificate_bundle_in_the_environment_is_not_trusted(
 
 
 def test_cookies_are_not_sent_back(upstream: ScriptedUpstream) -> None:
-    upstream.films = response(FILMS_BODY, Set_Cookie="acorn=1; Path=/")
+    upstream.films = http_response(FILMS_BODY, Set_Cookie="acorn=1; Path=/")
     client = GhibliClient(upstream.url)
     for _ in range(2):
         client.fetch()
@@ -890,7 +912,7 @@ def tagged(body: bytes, etag: str) -> Callable[[Exchange], None]:
         if exchange.request.headers.get("if-none-match") == etag:
             exchange.send(f"HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n".encode())
         else:
-            exchange.send(response(body, ETag=etag))
+            exchange.send(http_response(body, ETag=etag))
 
     return run
 
@@ -921,7 +943,7 @@ def test_a_failed_flight_forgets_nothing(upstream: ScriptedUpstream) -> None:
     upstream.films = good = tagged(FILMS_BODY, '"one"')
     client = GhibliClient(upstream.url)
     client.fetch()
-    upstream.films = response(b"<html>", ETag='"broken"')
+    upstream.films = http_response(b"<html>", ETag='"broken"')
     with pytest.raises(UpstreamError):
         client.fetch()
     upstream.films = good
@@ -969,7 +991,7 @@ def test_a_tag_that_is_none_is_not_sent_back_and_the_next_refresh_works(
 
 # Size
 
-GZIP_HEAD = response(Content_Length=None, Content_Encoding="gzip", Connection="close")
+GZIP_HEAD = http_response(Content_Length=None, Content_Encoding="gzip", Connection="close")
 
 
 def bomb() -> bytes:
@@ -981,7 +1003,9 @@ def bomb() -> bytes:
 
 ENDLESS = {
     "gzip bomb": then(GZIP_HEAD, bomb(), Exchange.hang_up),
-    "50 MB": then(response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)),
+    "50 MB": then(
+        http_response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)
+    ),
     "no length": then(HEAD, lambda it: it.send_repeatedly(b" " * MIB)),
     "chunks": then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
     "one chunk": then(CHUNKED_HEAD, b"ffffffffff\r\n", lambda it: it.send_repeatedly(b" " * MIB)),
@@ -1010,7 +1034,7 @@ def test_what_never_ends_takes_no_memory(upstream: ScriptedUpstream, films: Scri
 
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "500 Internal Server Error"])
 def test_the_body_of_an_error_is_not_read(upstream: ScriptedUpstream, status: str) -> None:
-    head = response(b"", status, Content_Length=None, Location="/films")
+    head = http_response(b"", status, Content_Length=None, Location="/films")
     upstream.films = then(head, lambda it: it.send_repeatedly(b" " * MIB))
     start = time.monotonic()
 
@@ -1021,15 +1045,19 @@ def test_the_body_of_an_error_is_not_read(upstream: ScriptedUpstream, status: st
 @pytest.mark.parametrize(
     ("size", "fits"), [(2 * MIB, True), (2 * MIB + 1, False), (5 * MIB, False)]
 )
-def test_two_mebibytes_are_enough_on_the_wire(upstream: ScriptedUpstream, size: int, fits: bool) -> None:
-    upstream.films = response(FILMS_BODY.ljust(size))
+def test_two_mebibytes_are_enough_on_the_wire(
+    upstream: ScriptedUpstream, size: int, fits: bool
+) -> None:
+    upstream.films = http_response(FILMS_BODY.ljust(size))
 
     assert outcome(upstream) == ("fetched" if fits else Reason.TOO_LARGE)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(5 * MIB, True), (5 * MIB + 1, False)])
-def test_five_mebibytes_are_enough_unfolded(upstream: ScriptedUpstream, size: int, fits: bool) -> None:
-    upstream.films = response(gzip.compress(FILMS_BODY.ljust(size)), Content_Encoding="gzip")
+def test_five_mebibytes_are_enough_unfolded(
+    upstream: ScriptedUpstream, size: int, fits: bool
+) -> None:
+    upstream.films = http_response(gzip.compress(FILMS_BODY.ljust(size)), Content_Encoding="gzip")
 
     assert outcome(upstream) == ("fetched" if fits else Reason.TOO_LARGE)
 
@@ -1053,9 +1081,9 @@ def open_files() -> int:
         then(HALF, Exchange.reset),
         then(HALF, Exchange.stall),
         b"hello\r\n\r\n",
-        response(b"<html>"),
-        response(b"<html>", Content_Type="text/html"),
-        response(b"", "301 Moved Permanently", Location="/films"),
+        http_response(b"<html>"),
+        http_response(b"<html>", Content_Type="text/html"),
+        http_response(b"", "301 Moved Permanently", Location="/films"),
         then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
     ],
 )
@@ -1077,18 +1105,21 @@ def test_failures_leave_no_connection_open(upstream: ScriptedUpstream, films: Sc
 @pytest.mark.parametrize(
     ("films", "reason"),
     [
-        (response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
-        (response(FILMS_BODY, Content_Type=None), Reason.CONTENT_TYPE),
-        (response(FILMS_BODY, Content_Type="application/problem+json"), Reason.CONTENT_TYPE),
-        (response(FILMS_BODY, Content_Encoding="br"), Reason.CONTENT_TYPE),
-        (response(FILMS_BODY, Content_Encoding="gzip, gzip"), Reason.CONTENT_TYPE),
-        (response(b"<html>"), Reason.BAD_JSON),
-        (response(b""), Reason.BAD_JSON),
+        (http_response(b"<html>", Content_Type="text/html"), Reason.CONTENT_TYPE),
+        (http_response(FILMS_BODY, Content_Type=None), Reason.CONTENT_TYPE),
+        (http_response(FILMS_BODY, Content_Type="application/problem+json"), Reason.CONTENT_TYPE),
+        (http_response(FILMS_BODY, Content_Encoding="br"), Reason.CONTENT_TYPE),
+        (http_response(FILMS_BODY, Content_Encoding="gzip, gzip"), Reason.CONTENT_TYPE),
+        (http_response(b"<html>"), Reason.BAD_JSON),
+        (http_response(b""), Reason.BAD_JSON),
         (then(HEAD, FILMS_BODY[:9000], Exchange.hang_up), Reason.BAD_JSON),
-        (response(FILMS_BODY, Content_Encoding="gzip"), Reason.BAD_JSON),
-        (response(gzip.compress(FILMS_BODY) + b"more", Content_Encoding="gzip"), Reason.BAD_JSON),
-        (response(gzip.compress(FILMS_BODY) * 2, Content_Encoding="gzip"), Reason.BAD_JSON),
-        (response(FILMS_BODY + b"more"), Reason.BAD_JSON),
+        (http_response(FILMS_BODY, Content_Encoding="gzip"), Reason.BAD_JSON),
+        (
+            http_response(gzip.compress(FILMS_BODY) + b"more", Content_Encoding="gzip"),
+            Reason.BAD_JSON,
+        ),
+        (http_response(gzip.compress(FILMS_BODY) * 2, Content_Encoding="gzip"), Reason.BAD_JSON),
+        (http_response(FILMS_BODY + b"more"), Reason.BAD_JSON),
     ],
     ids=[
         "HTML",
@@ -1105,7 +1136,9 @@ def test_failures_leave_no_connection_open(upstream: ScriptedUpstream, films: Sc
         "JSON and more",
     ],
 )
-def test_what_is_not_json_is_refused(upstream: ScriptedUpstream, films: Script, reason: Reason) -> None:
+def test_what_is_not_json_is_refused(
+    upstream: ScriptedUpstream, films: Script, reason: Reason
+) -> None:
     upstream.films = films
 
     assert failure(upstream.url).reason == reason
@@ -1142,7 +1175,7 @@ def film_titled(title: bytes) -> bytes:
     ids=lambda title: ascii(title[:20]),
 )
 def test_json_that_others_choke_on_is_refused(upstream: ScriptedUpstream, title: bytes) -> None:
-    upstream.films = response(film_titled(title))
+    upstream.films = http_response(film_titled(title))
 
     assert failure(upstream.url).reason == Reason.BAD_JSON
 
@@ -1159,15 +1192,17 @@ def test_json_that_others_choke_on_is_refused(upstream: ScriptedUpstream, title:
 def test_json_that_only_looks_strange_is_taken(
     upstream: ScriptedUpstream, title: bytes, meaning: str
 ) -> None:
-    upstream.films = response(film_titled(title))
+    upstream.films = http_response(film_titled(title))
     upstream.people = json_response([person(films=[])])
 
     assert catalogue_of(GhibliClient(upstream.url)).movies[0].title == meaning
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
-def test_json_in_another_encoding_than_utf_8_is_refused(upstream: ScriptedUpstream, encoding: str) -> None:
-    upstream.films = response('[{"id": "1", "title": "Ponyó"}]'.encode(encoding))
+def test_json_in_another_encoding_than_utf_8_is_refused(
+    upstream: ScriptedUpstream, encoding: str
+) -> None:
+    upstream.films = http_response('[{"id": "1", "title": "Ponyó"}]'.encode(encoding))
 
     assert failure(upstream.url).reason == Reason.BAD_JSON
 
@@ -1244,7 +1279,9 @@ def test_the_same_object_twice_counts_once(upstream: ScriptedUpstream, collectio
 
 
 @pytest.mark.parametrize("collection", ["films", "people"])
-def test_two_different_objects_with_one_id_are_refused(upstream: ScriptedUpstream, collection: str) -> None:
+def test_two_different_objects_with_one_id_are_refused(
+    upstream: ScriptedUpstream, collection: str
+) -> None:
     objects = getattr(CATALOGUE, collection)
     twin = objects[0] | {"title": "Another", "name": "Another"}
     setattr(upstream, collection, json_response([*objects, twin]))
