@@ -1,16 +1,16 @@
-"""What can go wrong, as everything above the services sees it.
+"""The exceptions of Totoro.
 
 TotoroError
-├── MovieNotFound       the caller's: there is no such movie (404)
-├── UpstreamError       the Ghibli API's: a flight failed, and why; views never see it
-└── MoviesUnavailable   the Ghibli API's, with nothing kept to serve instead (503)
+├── MovieNotFound       no movie has the requested id (404)
+├── UpstreamError       a refresh failed; views never see it
+└── MoviesUnavailable   refreshes fail and there is no earlier data (503)
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a flight failed: the same word in the log, the metric and the problem's `type`."""
+    """Why a refresh failed: the word in the log, the metric and the problem's `type`."""
 
     DNS = "dns"
     REFUSED = "refused"
@@ -39,7 +39,7 @@ class Reason(StrEnum):
 
 
 class TotoroError(Exception):
-    """Anything that Totoro itself raises on purpose."""
+    """The base class of all exceptions that Totoro raises on purpose."""
 
 
 class MovieNotFound(TotoroError):
@@ -48,10 +48,10 @@ class MovieNotFound(TotoroError):
 
 
 class UpstreamError(TotoroError):
-    """A flight failed.
+    """A refresh failed.
 
-    `retriable`: asking again at once may help. `retry_after`: seconds for which the Ghibli API
-    asked to be left alone.
+    `retriable`: an immediate retry may help. `retry_after`: seconds for which the Ghibli API asked
+    not to be called.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class UpstreamError(TotoroError):
 
 
 class MoviesUnavailable(TotoroError):
-    """Nothing to answer with; `retry_after` says in how many seconds that may have changed."""
+    """No movies can be served; `retry_after` is the time until the next attempt, in seconds."""
 
     def __init__(self, reason: Reason, *, retry_after: float) -> None:
         super().__init__(

@@ -63,14 +63,15 @@ class GhibliClient:
         the other request too.
         """
         timestamp, transport, retry = self._now(), self._transport, threading.Semaphore(1)
-        requests = [start(self._get, one, transport, retry, name="ghibli") for one in self._urls]
-        done, pending = wait(requests, self._deadline, return_when=FIRST_EXCEPTION)
-        errors = [error for one in requests if one in done and (error := one.exception())]
+        futures = [start(self._get, name, transport, retry, name="ghibli") for name in self._urls]
+        done, pending = wait(futures, self._deadline, return_when=FIRST_EXCEPTION)
+        errors = [error for one in futures if one in done and (error := one.exception())]
         if errors or pending:
             transport.cancel()
             self._transport = Transport()
             raise errors[0] if errors else UpstreamError(Reason.DEADLINE, "the refresh timed out")
-        return Fetched(timestamp, *(one.result() for one in requests))
+        films, people = (future.result() for future in futures)
+        return Fetched(timestamp, films, people)
 
     def close(self) -> None:
         """Cancel the fetch in progress."""

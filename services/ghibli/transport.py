@@ -15,7 +15,6 @@ from weakref import WeakSet
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.connection import create_connection
 
 from services.background import Resolver
 from services.exceptions import Reason, UpstreamError
@@ -93,9 +92,7 @@ class Connection(HTTPConnection):
         failure: OSError | None = None
         for address in self._addresses():
             try:
-                return create_connection(
-                    (address, self.port), self.timeout, socket_options=self.socket_options
-                )
+                return socket.create_connection((address, self.port), self.timeout)
             except OSError as error:
                 failure = error
         reason = Reason.CONNECT_TIMEOUT if isinstance(failure, TimeoutError) else Reason.REFUSED
