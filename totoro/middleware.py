@@ -27,6 +27,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # For JSON: nothing in it may load or run, should a browser show it as a page.
 STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = f"{STRICT_POLICY}; style-src 'self'"
 
 MAX_URL_LENGTH = 8000
 # Clients choose the hosts they send, and must not be able to fill the log or the memory.
@@ -85,7 +86,7 @@ def log_request(request: HttpRequest, response: HttpResponse, seconds: float) ->
         )
 
 
-class TimelyMiddleware:
+class RetryExpiredMiddleware:
     """Make the response again if its cache entry has expired in the meantime.
 
     On a busy machine a thread may be paused for seconds between choosing the entry and sending it.
@@ -97,16 +98,18 @@ class TimelyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self._get_response(request)
-        if getattr(response, "ends", math.inf) < self._clock.boot():
+        if getattr(response, "expires_at", math.inf) < self._clock.boot():
             response = self._get_response(request)
         return response
 
 
 class ContentSecurityPolicyMiddleware(MiddlewareMixin):
-    """Set the strict policy on every response that has none of its own, as pages do."""
+    """Set a policy on every response without one. Pages that run scripts have their own."""
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        response.headers.setdefault("Content-Security-Policy", STRICT_POLICY)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        policy = PAGE_POLICY if is_page else STRICT_POLICY
+        response.headers.setdefault("Content-Security-Policy", policy)
         return response
 
 

@@ -182,7 +182,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     MIDDLEWARE = [
         "totoro.middleware.ExactMethodMiddleware",
         "totoro.middleware.RequestIDMiddleware",
-        "totoro.middleware.TimelyMiddleware",
+        "totoro.middleware.RetryExpiredMiddleware",
         "django.middleware.security.SecurityMiddleware",
         "totoro.middleware.ContentSecurityPolicyMiddleware",
         "totoro.middleware.AnyOriginMiddleware",
@@ -225,7 +225,6 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     }
     SWAGGER_USE_COMPAT_RENDERERS = False
     SWAGGER_SETTINGS = {
-        "DEFAULT_INFO": "totoro.views.documentation.INFO",
         "USE_SESSION_AUTH": False,
         "SECURITY_DEFINITIONS": None,
         # None, not "", with which Swagger UI sends the document's URL to a validator on the internet.

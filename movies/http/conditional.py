@@ -46,7 +46,7 @@ def respond(
     for name, value in freshness_headers(answer).items():
         response[name] = value
     if answer.source is not Source.STALE:
-        response.ends = answer.ends  # type: ignore[attr-defined]  # for TimelyMiddleware
+        response.expires_at = answer.ends  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
     return response
 
 

@@ -72,12 +72,6 @@ class SchemaView(GeneratedSchemaView):  # type: ignore[misc]  # no types
         is_page = request.accepted_media_type == "text/html"
         get = GeneratedSchemaView.get if is_page else stored_schema
         response: HttpResponse = get(self, request, *args, **kwargs)
-        return response
-
-    def finalize_response(
-        self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        if getattr(response, "accepted_media_type", "") == "text/html":
+        if is_page:
             response["Content-Security-Policy"] = PAGE_POLICY
         return response

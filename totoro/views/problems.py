@@ -1,8 +1,5 @@
 """A page for each problem type, as JSON or HTML: the `type` of an error links to it."""
 
-from http import HTTPStatus
-from typing import Any
-
 from django.http import Http404
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
@@ -16,11 +13,6 @@ from movies.http.renderers import PlainJSONRenderer
 from movies.http.stored_documents import stored_document
 from movies.openapi import JSON, problem
 from totoro.problem_types import PROBLEM_TYPES, ProblemType
-
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none';"
-    " form-action 'none'"
-)
 
 
 class ProblemTypeSerializer(serializers.Serializer[ProblemType]):
@@ -36,18 +28,9 @@ class ProblemTypeSerializer(serializers.Serializer[ProblemType]):
         ref_name = "ProblemType"
 
 
-class ProblemPage(APIView):
+class ProblemListView(APIView):
     renderer_classes = [PlainJSONRenderer, TemplateHTMLRenderer]
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        is_page = getattr(request, "accepted_media_type", "") == "text/html"
-        if is_page and response.status_code < HTTPStatus.BAD_REQUEST:
-            response["Content-Security-Policy"] = PAGE_POLICY
-        return response
-
-
-class ProblemListView(ProblemPage):
     @swagger_auto_schema(
         operation_id="listProblems",
         operation_summary="List the problem types",
@@ -67,7 +50,9 @@ class ProblemListView(ProblemPage):
         return Response(problem_types)
 
 
-class ProblemView(ProblemPage):
+class ProblemView(APIView):
+    renderer_classes = [PlainJSONRenderer, TemplateHTMLRenderer]
+
     @swagger_auto_schema(
         operation_id="getProblem",
         operation_summary="Get a problem type",

@@ -16,7 +16,7 @@ from movies.http.negotiation import media_weight, prefers_gzip, weights
 from movies.http.representations import Shelves
 from services.clock import Clock
 from tests.support.fakes import make_snapshot
-from totoro.middleware import TimelyMiddleware
+from totoro.middleware import RetryExpiredMiddleware
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
 
@@ -253,13 +253,13 @@ def test_an_answer_that_ends_while_it_is_made_is_asked_for_once_more() -> None:
     def view(request: HttpRequest) -> HttpResponse:
         made.append(HttpResponse())
         # The first has ended already, the second lives.
-        made[-1].ends = Clock().boot() + (60 if len(made) > 1 else -1)  # type: ignore[attr-defined]
+        made[-1].expires_at = Clock().boot() + (60 if len(made) > 1 else -1)  # type: ignore[attr-defined]
         return made[-1]
 
-    assert TimelyMiddleware(view)(HttpRequest()) is made[1]
+    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[1]
     assert len(made) == 2
-    assert TimelyMiddleware(view)(HttpRequest()) is made[2]
+    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[2]
 
 
 def test_a_fresh_answer_says_when_it_ends(api: Client, upstream: FakeGhibli) -> None:
-    assert 59 < api.get("/movies/").ends - Clock().boot() < 60  # type: ignore[attr-defined]
+    assert 59 < api.get("/movies/").expires_at - Clock().boot() < 60  # type: ignore[attr-defined]

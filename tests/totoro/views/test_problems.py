@@ -22,6 +22,7 @@ def test_explains_each_problem_type_as_json_and_as_a_page(name: str, api: Client
     assert page["Content-Type"] == "text/html; charset=utf-8"
     text = html.unescape(page.content.decode())
     assert all(problem_type[key] in text for key in ("title", "description", "solution"))
+    assert "style-src 'self'" in page["Content-Security-Policy"]
     assert "script" not in page["Content-Security-Policy"]
 
 

@@ -1,9 +1,9 @@
-// What screen readers and keyboards need and the markup of Swagger UI and Redoc lacks.
+// Adds what screen readers and keyboards need to the markup of Swagger UI and Redoc.
 
 "use strict";
 
-/** Sets attributes on all elements that match, now and whenever the page changes.
- *  rules: pairs of a selector and of a function from an element to its attributes. */
+/** Set attributes on all matching elements, now and whenever the page changes.
+ *  rules: pairs of a selector and a function that returns the attributes of an element. */
 function annotate(rules) {
   function apply() {
     for (const [selector, attributesOf] of rules) {

@@ -1,34 +1,34 @@
-// Below its menu Redoc draws its maker's logo, from another host, and has no option against it. The
-// page's policy stops that; this spares the attempt, and Redoc goes on as if it had failed. React
-// sets the address of a picture twice, once in each way.
+// Redoc loads a logo from another host and has no option to turn that off. The page's policy blocks
+// it; this prevents the attempt, and Redoc treats it as a failed image. React sets the URL of an image
+// in two ways: as an attribute and as a property.
 
 "use strict";
 
-const picture = HTMLImageElement.prototype;
-const { get, set } = Object.getOwnPropertyDescriptor(picture, "src");
+const image = HTMLImageElement.prototype;
+const { get, set } = Object.getOwnPropertyDescriptor(image, "src");
 
-function isElsewhere(address) {
-  return /^(https?:)?\/\//.test(address);
+function isOnOtherHost(url) {
+  return /^(https?:)?\/\//.test(url);
 }
 
-picture.setAttribute = function (name, value) {
-  if (name !== "src" || !isElsewhere(value)) {
+image.setAttribute = function (name, value) {
+  if (name !== "src" || !isOnOtherHost(value)) {
     Element.prototype.setAttribute.call(this, name, value);
   }
 };
 
-Object.defineProperty(picture, "src", {
+Object.defineProperty(image, "src", {
   get,
-  set(address) {
-    if (isElsewhere(address)) {
+  set(url) {
+    if (isOnOtherHost(url)) {
       this.dispatchEvent(new Event("error"));
     } else {
-      set.call(this, address);
+      set.call(this, url);
     }
   },
 });
 
-// On a phone Redoc opens its menu with a <div>, the one next to the menu.
+// On a phone, a <div> next to Redoc's menu opens it.
 const MENU_BUTTON = ".menu-content + div";
 
 annotate([

@@ -2,7 +2,7 @@
 
 "use strict";
 
-// Without the "Explore" bar, which shows documents of other hosts: the page's policy blocks them.
+// Without the "Explore" bar, which loads documents from other hosts: the page's policy blocks them.
 swaggerUiConfig.layout = "BaseLayout";
 swaggerUiConfig.filter = false;
 
@@ -10,7 +10,7 @@ function pathOf(element) {
   return element.closest(".opblock").querySelector("[data-path]").dataset.path;
 }
 
-/** Name the button that folds a nested model which has no title: after its property, if any. */
+/** Return a name for the button that expands a nested model without a title. */
 function nameOfModel(button) {
   const row = button.closest(".property-row");
   return row ? row.cells[0].firstChild.textContent : "Items";
