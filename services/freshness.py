@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from services import metrics
 from services.background import CoalescedCalls
 from services.catalogue import merge
-from services.catalogue.plausibility import Shrinkage
+from services.catalogue.plausibility import PlausibilityCheck
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason, UpstreamError
@@ -167,7 +167,7 @@ class Freshness:
         # The first of the failures in a row (boot clock), as far as this process has heard of it.
         self.failing_since: float | None = None
         self._newest = 0
-        self._shrinkage = Shrinkage()
+        self._plausibility = PlausibilityCheck()
         # The answer that was last asked for, and whether anybody asked since the last failure: what
         # nobody asks for is not refreshed.
         self._wanted: Held | None = None
@@ -435,7 +435,7 @@ class Freshness:
         """UpstreamError if most films are gone from what could be given in its place."""
         now = self._clock.boot()
         if last := self._last_good(now):
-            self._shrinkage.check(snapshot, last.snapshot, now)
+            self._plausibility.check(snapshot, last.snapshot, now)
 
     def crash(self, lease: Lease, error: UpstreamError, jitter: float) -> CoolDown:
         """Keep everybody from flying for a while, and tell those who wait; after `recall`."""

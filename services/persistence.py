@@ -62,8 +62,8 @@ class DatabaseStore:
         self._tried("write", lambda: self._keep(snapshot))
 
     def keep_oldest(self, snapshot: Snapshot) -> bool:
-        """Keep it unless there is anything already; says which. Raises django.db.Error."""
-        if self._rows().exists():
+        """Keep it unless there is a readable one already; says which. Raises django.db.Error."""
+        if self._newest():
             return False
         self._insert(snapshot)
         return True

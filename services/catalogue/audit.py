@@ -1,54 +1,47 @@
-"""What is wrong with the Ghibli API's data, from its lists of films and people. Pure.
+"""Audit the Ghibli API's lists of films and people for defects. Pure.
 
-Totoro mends or bears all of it but what is UNUSABLE; this is for whoever can mend it at the source.
+Totoro repairs or tolerates all of them but UNUSABLE; the audit is for those who can fix the source.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from services.catalogue import merge
 from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS
+from services.catalogue.merge import linked_id
 from services.exceptions import UpstreamError
 
 
-class Kind(StrEnum):
-    """In the order of how much they matter."""
+class DefectKind(StrEnum):
+    """Each kind with its meaning, the most serious first."""
 
-    UNUSABLE = "unusable"
-    DUPLICATE = "duplicate"
-    MISSING_FIELD = "missing_field"
-    WRONG_TYPE = "wrong_type"
-    NO_LINK = "no_link"
-    DANGLING_LINK = "dangling_link"
-    BARE_LINK = "bare_link"
-    ONE_SIDED = "one_sided"
-    SHARED_URL = "shared_url"
-    FOREIGN_URL = "foreign_url"
-    SENTINEL = "sentinel"
+    meaning: str
 
+    UNUSABLE = "unusable", "Totoro refuses the data and serves older data"
+    DUPLICATE = "duplicate", "the same id, or the same link, more than once"
+    MISSING_FIELD = "missing_field", "a field is missing"
+    WRONG_TYPE = "wrong_type", "not the text, or the list of links, that the field should hold"
+    NO_LINK = "no_link", "not a link to an object of the collection"
+    DANGLING_LINK = "dangling_link", "a link to an object that does not exist"
+    BARE_LINK = "bare_link", "a link to a whole collection instead of an object"
+    ONE_SIDED = "one_sided", "not listed, although the other side links person and film"
+    SHARED_URL = "shared_url", "several objects have the same url"
+    FOREIGN_URL = "foreign_url", "the url is another object's"
+    SENTINEL = "sentinel", "a placeholder instead of a value"
 
-MEANINGS = {
-    Kind.UNUSABLE: "Totoro refuses the data and goes on with older",
-    Kind.DUPLICATE: "the same id, or the same link, more than once",
-    Kind.MISSING_FIELD: "a field is not there",
-    Kind.WRONG_TYPE: "not the text, or the list of texts, that the field holds elsewhere",
-    Kind.NO_LINK: "no link to an object of the collection",
-    Kind.DANGLING_LINK: "a link to an object that is not there",
-    Kind.BARE_LINK: "a link to a whole collection instead of an object",
-    Kind.ONE_SIDED: "not listed, though the other side says that this person is in this film",
-    Kind.SHARED_URL: "several objects have the same url",
-    Kind.FOREIGN_URL: "the url is that of another object",
-    Kind.SENTINEL: "a word that stands for nothing",
-}
+    def __new__(cls, value: str, meaning: str) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_, kind.meaning = value, meaning
+        return kind
 
 
 class Defect(NamedTuple):
-    """`name`: the title of a film, the name of a person, or its place in the list."""
+    """`name` is a film's title, a person's name, or the position in the list."""
 
-    kind: Kind
+    kind: DefectKind
     collection: str
     id: str
     name: str
@@ -56,21 +49,20 @@ class Defect(NamedTuple):
     detail: str
 
 
-# The films' fields that hold links. Totoro's own requests do without them.
+# A film's fields with links. Totoro does not request them for its own responses.
 FILM_LINKS = ("people", "species", "locations", "vehicles")
 FIELDS = {"films": (*FILM_FIELDS, *FILM_LINKS), "people": PERSON_FIELDS}
-# Those that hold a list of links, and those that hold one: each to the collection of its name, and
-# the url to the object itself.
-LISTS = {"films": FILM_LINKS, "people": ("films",)}
-SINGLE = {"films": ("url",), "people": ("species", "url")}
-NAMES = {"films": "title", "people": "name"}
+# Fields with a list of links, and fields with one link; they link to the collection of their name.
+LINK_LISTS = {"films": FILM_LINKS, "people": ("films",)}
+SINGLE_LINKS = {"films": ("url",), "people": ("species", "url")}
+NAME_FIELDS = {"films": "title", "people": "name"}
 
 SENTINELS = {"", "-", "--", "?", "n/a", "na", "nan", "nil", "none", "null"}
 SENTINELS |= {"tba", "tbd", "todo", "undefined", "unknown", "unspecified"}
 
 WEB_ADDRESS = re.compile(r"https?://[^/\s]+/\S+", re.IGNORECASE)
 
-TYPES: dict[type, str] = {
+TYPE_NAMES: dict[type, str] = {
     type(None): "null",
     bool: "true or false",
     int: "a number",
@@ -81,146 +73,141 @@ TYPES: dict[type, str] = {
 }
 
 
-class Item(NamedTuple):
+class Record(NamedTuple):
     """An object of one of the lists."""
 
     collection: str
-    values: Mapping[str, Any]
+    fields: Mapping[str, Any]
     id: str
     name: str
 
-    def defect(self, kind: Kind, field: str, detail: str = "") -> Defect:
+    def defect(self, kind: DefectKind, field: str, detail: str = "") -> Defect:
         return Defect(kind, self.collection, self.id, self.name, field, detail)
 
     def links(self, field: str) -> list[str]:
-        value = self.values.get(field)
+        value = self.fields.get(field)
         links = value if isinstance(value, list) else [value]
         return [link for link in links if isinstance(link, str)]
 
-    def linked(self, field: str) -> set[str | None]:
-        """The ids that its links name."""
-        return {link_id(link, field) for link in self.links(field)}
+    def linked_ids(self, field: str) -> set[str | None]:
+        return {linked_id(link, field) for link in self.links(field)}
 
 
-def find(films: object, people: object) -> list[Defect]:
-    """Every defect of the two lists, whose objects are to have all of FIELDS."""
-    lists = {"films": _items(films, "films"), "people": _items(people, "people")}
-    found = [*_unusable(films, people)]
-    for collection, items in lists.items():
-        found += [*_repeated(items), *_urls(items)]
-        for item in items:
+Collections = Mapping[str, list[Record]]
+
+
+def find_defects(films: object, people: object) -> list[Defect]:
+    """Return all defects, sorted by kind; every object should have all of FIELDS."""
+    collections = {"films": _records(films, "films"), "people": _records(people, "people")}
+    defects = [*_unusable(films, people)]
+    for collection, records in collections.items():
+        defects += [*_duplicate_ids(records), *_urls(records)]
+        for record in records:
             for field in FIELDS[collection]:
-                found += _field(item, field, lists)
-    found += _one_sided(lists, "films", "people")
-    found += _one_sided(lists, "people", "films")
-    # The sort keeps the data's order within a kind.
-    return sorted(found, key=lambda defect: list(Kind).index(defect.kind))
+                defects += _field(record, field, collections)
+    defects += _one_sided(collections, "films", "people")
+    defects += _one_sided(collections, "people", "films")
+    kinds = list(DefectKind)
+    return sorted(defects, key=lambda defect: kinds.index(defect.kind))
 
 
-def link_id(link: str, collection: str) -> str | None:
-    """The id (lower case) in `…/<collection>/<id>`, whatever stands before; "" for a bare
-    `…/<collection>/`, None for anything else."""
-    parts = re.split(r"[?#]", link.lower())[0].rstrip("/").split("/")
-    if parts[-1] == collection:
-        return ""
-    return parts[-1] if parts[-2:-1] == [collection] else None
-
-
-def is_sentinel(text: str) -> bool:
-    return text.strip().lower() in SENTINELS
-
-
-def _items(payload: object, collection: str) -> list[Item]:
-    items = []
-    for number, values in enumerate(payload if isinstance(payload, list) else (), 1):
-        if isinstance(values, dict):
-            name = values.get(NAMES[collection]) or f"number {number}"
-            items.append(Item(collection, values, str(values.get("id", "")), str(name)))
-    return items
+def _records(payload: object, collection: str) -> list[Record]:
+    records = []
+    for number, fields in enumerate(payload if isinstance(payload, list) else (), 1):
+        if isinstance(fields, dict):
+            name = fields.get(NAME_FIELDS[collection]) or f"number {number}"
+            records.append(Record(collection, fields, str(fields.get("id", "")), str(name)))
+    return records
 
 
 def _unusable(films: object, people: object) -> Iterator[Defect]:
     try:
         merge.build(films, people)
     except UpstreamError as error:
-        yield Defect(Kind.UNUSABLE, "", "", "", "", f"{error} ({error.reason})")
+        yield Defect(DefectKind.UNUSABLE, "", "", "", "", f"{error} ({error.reason})")
 
 
-def _repeated(items: list[Item]) -> Iterator[Defect]:
-    first: dict[str, Item] = {}
-    for item in items:
-        known = first.setdefault(item.id.lower(), item)
-        if item.id and known is not item:
-            how = "alike" if known.values == item.values else "in conflict"
-            yield item.defect(Kind.DUPLICATE, "id", f"also that of {known.name}, {how}")
+def _duplicate_ids(records: list[Record]) -> Iterator[Defect]:
+    first: dict[str, Record] = {}
+    for record in records:
+        other = first.setdefault(record.id.lower(), record)
+        if record.id and other is not record:
+            content = "the same" if other.fields == record.fields else "different"
+            detail = f"also the id of {other.name}, with {content} content"
+            yield record.defect(DefectKind.DUPLICATE, "id", detail)
 
 
-def _urls(items: list[Item]) -> Iterator[Defect]:
-    """Those that the items share, and those of others."""
-    distinct = {item.id.lower(): item for item in items}.values()
-    for item in distinct:
-        for url in item.links("url"):
-            id = link_id(url, item.collection)
-            sharing = [o.name for o in distinct if o is not item and url and url in o.links("url")]
-            if sharing:
-                yield item.defect(Kind.SHARED_URL, "url", f"also that of {', '.join(sharing)}")
-            if id and id != item.id.lower():
-                yield item.defect(Kind.FOREIGN_URL, "url", f"it ends in {id}")
+def _urls(records: list[Record]) -> Iterator[Defect]:
+    distinct = {record.id.lower(): record for record in records}.values()
+    for record in distinct:
+        for url in filter(None, record.links("url")):
+            others = [o.name for o in distinct if o is not record and url in o.links("url")]
+            if others:
+                detail = f"also the url of {', '.join(others)}"
+                yield record.defect(DefectKind.SHARED_URL, "url", detail)
+            id = linked_id(url, record.collection)
+            if id and id != record.id.lower():
+                yield record.defect(DefectKind.FOREIGN_URL, "url", f"it ends in {id}")
 
 
-def _field(item: Item, field: str, lists: Mapping[str, list[Item]]) -> Iterator[Defect]:
-    value: Any = item.values.get(field)
-    is_list = field in LISTS[item.collection]
-    if field not in item.values:
-        yield item.defect(Kind.MISSING_FIELD, field)
-    elif mistake := _mistaken(value, list if is_list else str):
-        yield item.defect(Kind.WRONG_TYPE, field, mistake)
-    elif is_list or field in SINGLE[item.collection]:
-        yield from _links(item, field, lists)
+def _field(record: Record, field: str, collections: Collections) -> Iterator[Defect]:
+    if field not in record.fields:
+        yield record.defect(DefectKind.MISSING_FIELD, field)
+        return
+    value = record.fields[field]
+    is_list = field in LINK_LISTS[record.collection]
+    actual, expected = TYPE_NAMES[type(value)], TYPE_NAMES[list if is_list else str]
+    if actual != expected:
+        yield record.defect(DefectKind.WRONG_TYPE, field, f"{actual} instead of {expected}")
+    elif is_list or field in SINGLE_LINKS[record.collection]:
+        yield from _links(record, field, collections)
     elif is_sentinel(value):
-        yield item.defect(Kind.SENTINEL, field, repr(value))
+        yield record.defect(DefectKind.SENTINEL, field, repr(value))
 
 
-def _mistaken(value: object, wanted: type) -> str | None:
-    return None if type(value) is wanted else f"{TYPES[type(value)]} instead of {TYPES[wanted]}"
-
-
-def _links(item: Item, field: str, lists: Mapping[str, list[Item]]) -> Iterator[Defect]:
-    value, links = item.values[field], item.links(field)
-    for other in value if isinstance(value, list) else ():
-        if not isinstance(other, str):
-            yield item.defect(Kind.WRONG_TYPE, field, f"{TYPES[type(other)]} among the links")
-    for link, times in Counter(links).items():
+def _links(record: Record, field: str, collections: Collections) -> Iterator[Defect]:
+    value = record.fields[field]
+    for element in value if isinstance(value, list) else ():
+        if not isinstance(element, str):
+            detail = f"{TYPE_NAMES[type(element)]} among the links"
+            yield record.defect(DefectKind.WRONG_TYPE, field, detail)
+    collection = record.collection if field == "url" else field
+    for link, times in Counter(record.links(field)).items():
         if times > 1:
-            yield item.defect(Kind.DUPLICATE, field, f"{times} times {link}")
-        if kind := _wrong(link, item.collection if field == "url" else field, lists):
-            yield item.defect(kind, field, repr(link) if kind is Kind.SENTINEL else link)
+            yield record.defect(DefectKind.DUPLICATE, field, f"{times} times {link}")
+        if kind := _link_defect(link, collection, collections):
+            detail = repr(link) if kind is DefectKind.SENTINEL else link
+            yield record.defect(kind, field, detail)
 
 
-def _wrong(link: str, collection: str, lists: Mapping[str, list[Item]]) -> Kind | None:
-    """What is wrong with a link to an object of a collection."""
-    id = link_id(link, collection)
+def _link_defect(link: str, collection: str, collections: Collections) -> DefectKind | None:
+    id = linked_id(link, collection)
     if is_sentinel(link):
-        return Kind.SENTINEL
+        return DefectKind.SENTINEL
     if id is None or not WEB_ADDRESS.fullmatch(link):
-        return Kind.NO_LINK
+        return DefectKind.NO_LINK
     if not id:
-        return Kind.BARE_LINK
-    # Of the other collections nobody knows the objects.
-    if collection in lists and all(item.id.lower() != id for item in lists[collection]):
-        return Kind.DANGLING_LINK
+        return DefectKind.BARE_LINK
+    # The objects of other collections are not fetched.
+    if collection in collections and all(r.id.lower() != id for r in collections[collection]):
+        return DefectKind.DANGLING_LINK
     return None
 
 
-def _one_sided(lists: Mapping[str, list[Item]], here: str, there: str) -> Iterator[Defect]:
-    """Whom the items here do not list, though they are listed by them."""
-    others = [(other, other.linked(here)) for other in lists[there]]
-    for item in lists[here]:
-        listed = item.linked(there)
-        lacking = [
-            other.name
-            for other, names in others
-            if item.id.lower() in names and other.id.lower() not in listed
+def is_sentinel(text: str) -> bool:
+    return text.strip().lower() in SENTINELS
+
+
+def _one_sided(collections: Collections, collection: str, other: str) -> Iterator[Defect]:
+    """Yield each record that lacks links to records of the other collection which link to it."""
+    links = [(record, record.linked_ids(collection)) for record in collections[other]]
+    for record in collections[collection]:
+        listed = record.linked_ids(other)
+        missing = [
+            source.name
+            for source, targets in links
+            if record.id.lower() in targets and source.id.lower() not in listed
         ]
-        if lacking:
-            yield item.defect(Kind.ONE_SIDED, there, f"{len(lacking)}: {', '.join(lacking)}")
+        if missing:
+            detail = f"{len(missing)}: {', '.join(missing)}"
+            yield record.defect(DefectKind.ONE_SIDED, other, detail)

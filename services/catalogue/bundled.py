@@ -1,7 +1,6 @@
-"""The bundled catalogue: what Totoro knows before it has ever reached the Ghibli API.
+"""The bundled catalogue: films and people for when the Ghibli API was never reached.
 
-The facts are in catalogue.toml, in a format for people. `load` gives them in the shape of the
-Ghibli API, so that the rest of Totoro treats them like an answer from there.
+bundled.toml is written for people; `load` returns its contents in the shape of the Ghibli API.
 """
 
 import tomllib
@@ -10,87 +9,74 @@ from datetime import datetime
 from importlib import resources
 from typing import Any, NamedTuple
 
-# The API's own order of keys; what is not copied is a link, or a list of them.
-FILM_TEXTS = (
-    "id",
-    "title",
-    "original_title",
-    "original_title_romanised",
-    "image",
-    "movie_banner",
-    "description",
-    "director",
-    "producer",
-    "release_date",
-    "running_time",
-    "rt_score",
-)
-PERSON_TEXTS = ("id", "name", "gender", "age", "eye_color", "hair_color")
+Record = dict[str, Any]
 
 
-class Bundled(NamedTuple):
-    taken: datetime
-    films: list[dict[str, Any]]
-    people: list[dict[str, Any]]
+class BundledCatalogue(NamedTuple):
+    timestamp: datetime
+    films: list[Record]
+    people: list[Record]
 
 
-class Links:
-    """The API's URLs for one collection, found by the name that the catalogue uses."""
+class Links(NamedTuple):
+    """Builds links of the Ghibli API; `ids` maps collection and name to an id."""
 
-    def __init__(self, site: str, collection: str, ids: dict[str, str]) -> None:
-        self.collection = collection
-        self.ids = ids
-        self.bare = f"{site}/{collection}/"
+    site: str
+    ids: dict[str, dict[str, str]]
 
-    def to_id(self, id: str) -> str:
-        return self.bare + id
+    def to_id(self, collection: str, id: str = "") -> str:
+        """Without an id, return the bare link that the API uses instead of no link."""
+        return f"{self.site}/{collection}/{id}"
 
-    def to_name(self, name: str) -> str:
-        if name not in self.ids:
-            raise ValueError(f"The bundled catalogue has no {name!r} among its {self.collection}.")
-        return self.to_id(self.ids[name])
+    def to_name(self, collection: str, name: str) -> str:
+        if name not in self.ids[collection]:
+            raise ValueError(f"The bundled catalogue has no {name!r} among its {collection}.")
+        return self.to_id(collection, self.ids[collection][name])
 
-    def to_names(self, names: Iterable[str]) -> list[str]:
-        """A list without members is the bare link in the API, never empty."""
-        return [self.to_name(name) for name in names] or [self.bare]
+    def to_names(self, collection: str, names: Iterable[str]) -> list[str]:
+        return [self.to_name(collection, name) for name in names] or [self.to_id(collection)]
 
 
-def load() -> Bundled:
-    return read(resources.files(__package__ or "").joinpath("bundled.toml").read_text("utf-8"))
+def load() -> BundledCatalogue:
+    return parse(resources.files(__package__ or "").joinpath("bundled.toml").read_text("utf-8"))
 
 
-def read(text: str) -> Bundled:
-    """Films and people from a catalogue's text; ValueError where it names what it does not hold."""
-    told = tomllib.loads(text)
-    site, films, people = told["site"], told["film"], told["person"]
-    links = {
-        "films": Links(site, "films", {film["title"]: film["id"] for film in films}),
-        "people": Links(site, "people", {person["name"]: person["id"] for person in people}),
-        "species": Links(site, "species", told["species"]),
-        "vehicles": Links(site, "vehicles", told["vehicles"]),
-        "locations": Links(site, "locations", {}),
+def parse(text: str) -> BundledCatalogue:
+    """Raises ValueError if a name refers to nothing."""
+    document = tomllib.loads(text)
+    films, people = document["film"], document["person"]
+    ids = {
+        "films": {film["title"]: film["id"] for film in films},
+        "people": {person["name"]: person["id"] for person in people},
+        "species": document["species"],
+        "vehicles": document["vehicles"],
     }
-    return Bundled(
-        taken=told["taken"],
-        films=[_film(film, links) for film in films],
-        people=[_person(person, links) for person in people],
+    links = Links(document["site"], ids)
+    return BundledCatalogue(
+        document["timestamp"],
+        [_film(film, links) for film in films],
+        [_person(person, links) for person in people],
     )
 
 
-def _film(told: dict[str, Any], links: dict[str, Links]) -> dict[str, Any]:
-    return {name: told[name] for name in FILM_TEXTS} | {
-        "people": links["people"].to_names(told.get("listed_people", ())),
-        "species": links["species"].to_names(told.get("species", ())),
-        "locations": links["locations"].to_names(()),
-        "vehicles": links["vehicles"].to_names(told.get("vehicles", ())),
-        "url": links["films"].to_id(told["id"]),
+def _film(film: Record, links: Links) -> Record:
+    listed_people, species, vehicles = (
+        film.pop(key, []) for key in ("listed_people", "species", "vehicles")
+    )
+    return film | {
+        "people": links.to_names("people", listed_people),
+        "species": links.to_names("species", species),
+        "locations": links.to_names("locations", []),
+        "vehicles": links.to_names("vehicles", vehicles),
+        "url": links.to_id("films", film["id"]),
     }
 
 
-def _person(told: dict[str, Any], links: dict[str, Links]) -> dict[str, Any]:
-    species = links["species"]
-    return {name: told[name] for name in PERSON_TEXTS} | {
-        "films": links["films"].to_names(told["appears_in"]),
-        "species": species.to_name(told["species"]) if "species" in told else species.bare,
-        "url": links["people"].to_id(told.get("url_id", told["id"])),
+def _person(person: Record, links: Links) -> Record:
+    appears_in, species = person.pop("appears_in"), person.pop("species", None)
+    url_id = person.pop("url_id", person["id"])
+    return person | {
+        "films": links.to_names("films", appears_in),
+        "species": links.to_name("species", species) if species else links.to_id("species"),
+        "url": links.to_id("people", url_id),
     }

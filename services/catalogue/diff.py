@@ -1,97 +1,81 @@
-"""What changed from one snapshot to the next. Pure."""
+"""Compare two snapshots. Pure."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS, Movie, Person
+from msgspec.structs import asdict
+
 from services.catalogue.snapshot import Snapshot
 
+Record = dict[str, Any]
 
-class Edit(NamedTuple):
-    """A field and its values: text, or a tuple of the links of a person or the people of a movie."""
+
+class FieldChange(NamedTuple):
+    """`before` and `after` are text, or a tuple: a person's links, or the names of a movie's people."""
 
     field: str
     before: Any
     after: Any
 
 
-class Altered(NamedTuple):
+class Change(NamedTuple):
     name: str
-    edits: tuple[Edit, ...]
+    fields: tuple[FieldChange, ...]
 
 
-class Difference(NamedTuple):
-    """Names, in the order of the snapshots."""
+class CollectionDiff(NamedTuple):
+    """Names of movies or people, in the order of the snapshots."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    altered: tuple[Altered, ...]
+    changed: tuple[Change, ...]
+
+
+class SnapshotDiff(NamedTuple):
+    movies: CollectionDiff
+    people: CollectionDiff
 
     @property
-    def is_none(self) -> bool:
-        return not any(self)
+    def is_empty(self) -> bool:
+        """Snapshots of which only the order differs have an empty diff."""
+        return not any(map(any, self))
 
 
-class Changes(NamedTuple):
-    movies: Difference
-    people: Difference
-
-    @property
-    def are_none(self) -> bool:
-        """The order of the movies may have changed all the same."""
-        return self.movies.is_none and self.people.is_none
-
-
-class Known(NamedTuple):
-    """A movie or a person, ready to be compared."""
-
-    name: str
-    values: dict[str, Any]
-
-
-def compare(before: Snapshot, after: Snapshot) -> Changes:
-    """Movies and people are the same if they have the same id, in upper or lower case."""
-    return Changes(
-        _difference(_movies(before), _movies(after)),
-        _difference(_people(before), _people(after)),
+def compare(before: Snapshot, after: Snapshot) -> SnapshotDiff:
+    """Compare movies and people with the same id, which is case-insensitive."""
+    return SnapshotDiff(
+        _compare(_movies(before), _movies(after), name="title"),
+        _compare(_people(before), _people(after), name="name"),
     )
 
 
-def _movies(snapshot: Snapshot) -> dict[str, Known]:
-    return {movie.id.lower(): _movie(movie) for movie in snapshot.movies}
-
-
-def _movie(movie: Movie) -> Known:
-    values: dict[str, Any] = {field: getattr(movie, field) for field in FILM_FIELDS}
-    # Who they are is the movie's; what they are like is told of the people.
-    return Known(movie.title, values | {"people": tuple(person.name for person in movie.people)})
-
-
-def _people(snapshot: Snapshot) -> dict[str, Known]:
-    people: Iterable[Person] = (person for movie in snapshot.movies for person in movie.people)
+def _movies(snapshot: Snapshot) -> dict[str, Record]:
+    # By name only: the fields of people are compared once, not in each of their movies.
     return {
-        person.id.lower(): Known(
-            person.name, {field: getattr(person, field) for field in PERSON_FIELDS}
-        )
-        for person in people
+        id: asdict(movie) | {"people": tuple(person.name for person in movie.people)}
+        for id, movie in snapshot.by_id.items()
     }
 
 
-def _difference(before: Mapping[str, Known], after: Mapping[str, Known]) -> Difference:
-    return Difference(
-        tuple(known.name for id, known in after.items() if id not in before),
-        tuple(known.name for id, known in before.items() if id not in after),
+def _people(snapshot: Snapshot) -> dict[str, Record]:
+    people = [person for movie in snapshot.movies for person in movie.people]
+    return {person.id.lower(): asdict(person) for person in people}
+
+
+def _compare(before: dict[str, Record], after: dict[str, Record], *, name: str) -> CollectionDiff:
+    return CollectionDiff(
+        tuple(record[name] for id, record in after.items() if id not in before),
+        tuple(record[name] for id, record in before.items() if id not in after),
         tuple(
-            Altered(known.name, edits)
-            for id, known in after.items()
-            if id in before and (edits := _edits(before[id].values, known.values))
+            Change(record[name], fields)
+            for id, record in after.items()
+            if id in before and (fields := _changed_fields(before[id], record))
         ),
     )
 
 
-def _edits(before: dict[str, Any], after: dict[str, Any]) -> tuple[Edit, ...]:
+def _changed_fields(before: Record, after: Record) -> tuple[FieldChange, ...]:
     return tuple(
-        Edit(field, before[field], value)
+        FieldChange(field, before[field], value)
         for field, value in after.items()
         if before[field] != value
     )

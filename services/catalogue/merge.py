@@ -1,114 +1,105 @@
-"""Films and people of the Ghibli API → movies, each with the people who appear in it. Pure.
+"""Merge the films and people of the Ghibli API into movies. Pure.
 
-Who appears in what comes from `person.films`: `film.people` is mostly a bare link. Joined by the id
-in the link's path, because hosts differ between deployments, and keyed by `id`, because three
-Totoros share one `url`.
+Who appears in a film comes from `person.films`, because `film.people` is mostly a bare link. Films are
+found by the id in the link's path, because hosts differ between deployments. People are identified by
+`id`, because three Totoros share one `url`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-import msgspec
+from msgspec.structs import asdict
 
 from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS, Film, Movie, Person
 from services.exceptions import Reason, UpstreamError
 
+# The most objects that the Ghibli API returns in a limited list: a list of this length may be cut off.
+PAGE_LIMIT = 250
 
-class Catalogue(msgspec.Struct, frozen=True):
-    """The merge, and what had to be mended for it."""
+Entity = TypeVar("Entity", Film, Person)
+
+
+class Catalogue(NamedTuple):
+    """The merged movies, and how many defects were repaired."""
 
     movies: tuple[Movie, ...]
     duplicates: int
     unknown_films: int
 
 
-Item = TypeVar("Item", Film, Person)
-
-# The last segment of `…/films/<id>`: any host, any scheme (some say htps), with or without a slash
-# behind it. The bare `…/films/` names nothing.
-FILM_LINK = re.compile(r"/films/([^/?#\s]+)/?(?:[?#].*)?$", re.IGNORECASE)
-
-# The largest page that the Ghibli API gives: as many items may be a list that was cut off.
-PAGE = 250
-
-
 def build(films_payload: object, people_payload: object) -> Catalogue:
-    """Both lists as the API gives them, checked and merged; UpstreamError if they cannot be."""
-    films, repeated_films = read_films(films_payload)
-    people, repeated_people = read_people(people_payload)
+    """Check and merge the two lists of the Ghibli API; UpstreamError if they are unusable."""
+    films, duplicate_films = _parse("films", films_payload, _film)
+    people, duplicate_people = _parse("people", people_payload, _person)
     movies, unknown_films = merge(films, people)
-    return Catalogue(movies, repeated_films + repeated_people, unknown_films)
-
-
-def read_films(payload: object) -> tuple[list[Film], int]:
-    """The films of an API's list and how many were repeated; UpstreamError for anything else."""
-    return _distinct([_film(item) for item in _objects(payload, "films")], "film")
-
-
-def read_people(payload: object) -> tuple[list[Person], int]:
-    """The people of an API's list and how many were repeated; UpstreamError for anything else."""
-    return _distinct([_person(item) for item in _objects(payload, "people")], "person")
+    return Catalogue(movies, duplicate_films + duplicate_people, unknown_films)
 
 
 def merge(films: Sequence[Film], people: Iterable[Person]) -> tuple[tuple[Movie, ...], int]:
-    """Movies in the films' order with their people in the people's order, and a count of links
-    to unknown films.
+    """Return the movies, in the order of films and people, and the number of links to unknown films.
 
-    Raises UpstreamError(TORN) if there are links and not one leads to a film: then the two lists
-    do not belong together.
+    Raises UpstreamError(TORN) if no link leads to a film: then the lists do not belong together.
     """
     cast: dict[str, list[Person]] = {film.id.lower(): [] for film in films}
     links = unknown = 0
     for person in people:
-        for film_id in dict.fromkeys(linked_films(person)):
-            links += 1
-            if film_id in cast:
-                cast[film_id].append(person)
-            else:
-                unknown += 1
+        film_ids = {id for link in person.films if (id := linked_id(link, "films"))}
+        for film_id in film_ids & cast.keys():
+            cast[film_id].append(person)
+        links += len(film_ids)
+        unknown += len(film_ids - cast.keys())
     if links and links == unknown:
         raise UpstreamError(Reason.TORN, "no person appears in any of the films")
-    movies = (Movie(**_values(film), people=tuple(cast[film.id.lower()])) for film in films)
+    movies = (Movie(**asdict(film), people=tuple(cast[film.id.lower()])) for film in films)
     return tuple(movies), unknown
 
 
-def linked_films(person: Person) -> list[str]:
-    """Ids (lower case) of the films that a person's links name."""
-    return [found[1].lower() for link in person.films if (found := FILM_LINK.search(link))]
+def linked_id(link: str, collection: str) -> str | None:
+    """Return the id, in lower case, of a link `…/<collection>/<id>`.
+
+    Returns "" for a bare `…/<collection>/` and None for any other link. Host and scheme do not matter
+    (some links say htps), nor does a slash, query or fragment at the end.
+    """
+    pattern = rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$"
+    found = re.search(pattern, link, re.IGNORECASE)
+    return (found[1] or "").lower() if found else None
 
 
-def _values(film: Film) -> dict[str, str]:
-    return {field: getattr(film, field) for field in FILM_FIELDS}
-
-
-def _objects(payload: object, name: str) -> list[dict[str, Any]]:
-    if not isinstance(payload, list) or not all(isinstance(item, dict) for item in payload):
+def _parse(
+    name: str, payload: object, parse: Callable[[dict[str, Any]], Entity]
+) -> tuple[list[Entity], int]:
+    """Return the distinct entities of a list, and the number of duplicates."""
+    if not isinstance(payload, list) or not all(isinstance(record, dict) for record in payload):
         raise UpstreamError(Reason.SCHEMA, f"{name} is not a list of objects")
     if not payload:
         raise UpstreamError(Reason.EMPTY, f"{name} is an empty list")
-    if len(payload) >= PAGE:
-        raise UpstreamError(Reason.TRUNCATED, f"{name} fills a whole page of {PAGE}")
-    return payload
+    if len(payload) >= PAGE_LIMIT:
+        raise UpstreamError(Reason.TRUNCATED, f"{name} fills a whole page of {PAGE_LIMIT}")
+    entities: dict[str, Entity] = {}
+    for entity in map(parse, payload):
+        if entities.setdefault(entity.id.lower(), entity) != entity:
+            raise UpstreamError(Reason.SCHEMA, f"two different {name} share one id")
+    return list(entities.values()), len(payload) - len(entities)
 
 
-def _film(item: dict[str, Any]) -> Film:
-    film = Film(**{field: _text(item.get(field)) for field in FILM_FIELDS})
+def _film(record: dict[str, Any]) -> Film:
+    film = Film(**{field: _text(record.get(field)) for field in FILM_FIELDS})
     if not film.id or not film.title:
-        raise UpstreamError(Reason.SCHEMA, "a film lacks its id or title")
+        raise UpstreamError(Reason.SCHEMA, "a film has no id or no title")
     return film
 
 
-def _person(item: dict[str, Any]) -> Person:
-    values = {field: _text(item.get(field)) for field in PERSON_FIELDS if field != "films"}
-    person = Person(**values, films=_links(item.get("films")))
+def _person(record: dict[str, Any]) -> Person:
+    fields: dict[str, Any] = {field: _text(record.get(field)) for field in PERSON_FIELDS}
+    person = Person(**fields | {"films": _links(record.get("films"))})
     if not person.id or not person.name:
-        raise UpstreamError(Reason.SCHEMA, "a person lacks its id or name")
+        raise UpstreamError(Reason.SCHEMA, "a person has no id or no name")
     return person
 
 
 def _text(value: object) -> str:
-    """Strings as they are, numbers as strings, what is neither as lacking."""
+    """Return strings unchanged, numbers as strings, and "" for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -117,15 +108,6 @@ def _text(value: object) -> str:
 
 
 def _links(value: object) -> tuple[str, ...]:
-    """A list of links; older data has one as a bare string, or nothing at all."""
-    values = value if isinstance(value, list) else [value]
-    return tuple(link for link in values if isinstance(link, str) and link)
-
-
-def _distinct(items: list[Item], name: str) -> tuple[list[Item], int]:
-    """The items without exact repetitions; two that share an id and differ are an error."""
-    kept: dict[str, Item] = {}
-    for item in items:
-        if kept.setdefault(item.id.lower(), item) != item:
-            raise UpstreamError(Reason.SCHEMA, f"two different {name} objects share one id")
-    return list(kept.values()), len(items) - len(kept)
+    """Return the links of a list; in older data it may be a single string, or missing."""
+    links = value if isinstance(value, list) else [value]
+    return tuple(link for link in links if isinstance(link, str) and link)

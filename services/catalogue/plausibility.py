@@ -1,53 +1,39 @@
-"""Films that are gone: not believed at first, believed when they stay away. Pure.
+"""Refuse a snapshot from which most films have vanished, until the loss has lasted. Pure.
 
-The Ghibli API has had the same films for years. When many of them vanish, something broke there, and
-what is kept is better than what comes. But one day it may be meant.
+The list of films has not shrunk in years, so a large loss is probably a defect of the Ghibli API, and
+the last known good is better. A loss that lasts may be intended and is accepted.
 """
 
 from datetime import datetime
-from typing import NamedTuple
 
 from services.catalogue.snapshot import Snapshot
 from services.exceptions import Reason, UpstreamError
 
-# Fewer films than this share of the last good answer's are not believed…
-SHARE = 0.5
-# …until so many flights in a row brought as few, over so many seconds: ten minutes are enough to
-# notice a broken deployment and to take it back.
-FLIGHTS = 3
-SECONDS = 600.0
+# A snapshot with less than this share of the known films is refused…
+MIN_SHARE = 0.5
+# …until so many refreshes in a row have returned the same number of films, over at least so many
+# seconds: long enough to notice and revert a broken deployment.
+MIN_REFRESHES = 3
+MIN_SECONDS = 600.0
 
 
-class Loss(NamedTuple):
-    """So many films are left; since the answer of `known`, `flights` in a row brought as many, the
-    first of them at `since` (boot clock)."""
-
-    films: int
-    known: datetime
-    since: float
-    flights: int = 0
-
-
-def is_loss(found: Snapshot, known: Snapshot) -> bool:
-    return len(found.movies) < SHARE * len(known.movies)
-
-
-class Shrinkage:
-    """What one process has seen of it. A good answer, from whomever, makes it start anew."""
+class PlausibilityCheck:
+    """Counts the refreshes of this process with the same loss; a newer known snapshot ends it."""
 
     def __init__(self) -> None:
-        self._loss: Loss | None = None
+        self._loss: tuple[int, datetime] | None = None
+        self._since = 0.0
+        self._refreshes = 0
 
-    def check(self, found: Snapshot, known: Snapshot, now: float) -> None:
-        """UpstreamError if too little is left of what is known to believe it already."""
-        if not is_loss(found, known):
+    def check(self, new: Snapshot, known: Snapshot, now: float) -> None:
+        """Raise UpstreamError(SHRUNK) if `new` lacks too many films; `now` is of the boot clock."""
+        films = len(new.movies)
+        if films >= MIN_SHARE * len(known.movies):
             return
-        films = len(found.movies)
-        loss = self._loss
-        if not loss or (loss.films, loss.known) != (films, known.timestamp):
-            loss = Loss(films, known.timestamp, now)
-        self._loss = loss = loss._replace(flights=loss.flights + 1)
-        if loss.flights < FLIGHTS or now - loss.since < SECONDS:
-            raise UpstreamError(
-                Reason.SHRUNK, f"only {films} of {len(known.movies)} films are left"
-            )
+        loss = (films, known.timestamp)
+        if loss != self._loss:
+            self._loss, self._since, self._refreshes = loss, now, 0
+        self._refreshes += 1
+        if self._refreshes < MIN_REFRESHES or now - self._since < MIN_SECONDS:
+            detail = f"only {films} of {len(known.movies)} films are left"
+            raise UpstreamError(Reason.SHRUNK, detail)

@@ -12,7 +12,7 @@ from typing import Any
 
 from services.background import start
 from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS
-from services.catalogue.merge import PAGE
+from services.catalogue.merge import PAGE_LIMIT
 from services.exceptions import Reason, UpstreamError
 from services.ghibli.decoding import HTTP_ERRORS, decode, translate
 from services.ghibli.transport import Transport
@@ -50,8 +50,8 @@ class GhibliClient:
         self._deadline = deadline
         self._transport = Transport()
         self._urls = {
-            "films": f"{base_url}films?fields={','.join(film_fields)}&limit={PAGE}",
-            "people": f"{base_url}people?fields={','.join(PERSON_FIELDS)}&limit={PAGE}",
+            "films": f"{base_url}films?fields={','.join(film_fields)}&limit={PAGE_LIMIT}",
+            "people": f"{base_url}people?fields={','.join(PERSON_FIELDS)}&limit={PAGE_LIMIT}",
         }
         # By list name, the last ETag and JSON: what a 304 refers to.
         self._unchanged: dict[str, tuple[str, Any]] = {}

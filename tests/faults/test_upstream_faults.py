@@ -626,7 +626,7 @@ def test_it_is_asked_again_when_that_time_is_over_and_not_before(
 def test_half_of_the_films_gone_is_believed_once_it_stayed_so(
     world: World, api: Client, flights: Flights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.catalogue.plausibility.SECONDS", 1.0)
+    monkeypatch.setattr("services.catalogue.plausibility.MIN_SECONDS", 1.0)
     good = warmed(api)
     flights.forget()
     started = time.monotonic()

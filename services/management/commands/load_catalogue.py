@@ -7,32 +7,31 @@ from django.db import DatabaseError
 
 from services.catalogue import bundled, merge
 from services.catalogue.snapshot import Snapshot
+from services.management.output import one_line
 from services.persistence import DatabaseStore
 
 
 class Command(BaseCommand):
     help = (
-        "Keep the bundled catalogue in the database as the oldest last-known-good, for when the"
-        " Ghibli API was never reached. Does nothing if anything is kept already."
+        "Store the bundled catalogue in the database as the oldest last known good, which is served"
+        " until the Ghibli API was reached. Does nothing if the database has a snapshot already."
     )
-
-    # They import every view, which `make run` need not wait for: serving does that once more.
+    # They import every view. `make run` serves right after this, which runs them again.
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        store = DatabaseStore()
-        facts = bundled.load()
-        snapshot = Snapshot(facts.taken, merge.build(facts.films, facts.people).movies)
+        timestamp, films, people = bundled.load()
+        snapshot = Snapshot(timestamp, merge.build(films, people).movies)
         try:
-            kept = store.keep_oldest(snapshot)
+            is_stored = DatabaseStore().keep_oldest(snapshot)
         except DatabaseError as error:
-            raise CommandError(f"the database cannot be used: {error}".strip()) from error
-        if not kept:
-            self.stdout.write("The database holds a snapshot already: nothing loaded.")
+            raise CommandError(f"The database cannot be used: {one_line(error)}") from error
+        if not is_stored:
+            self.stdout.write("The database has a snapshot already: nothing loaded.")
             return
-        self.stdout.write(f"Loaded {len(snapshot.movies)} movies as of {facts.taken:%Y-%m-%d}.")
-        if (datetime.now(UTC) - facts.taken).total_seconds() > settings.STALE_IF_ERROR:
+        self.stdout.write(f"Loaded {len(snapshot.movies)} movies as of {timestamp:%Y-%m-%d}.")
+        if (datetime.now(UTC) - timestamp).total_seconds() > settings.STALE_IF_ERROR:
             self.stderr.write(
-                f"They are older than STALE_IF_ERROR ({settings.STALE_IF_ERROR} s) allows:"
-                " Totoro will not serve them until it is raised."
+                f"They are older than STALE_IF_ERROR allows ({settings.STALE_IF_ERROR} s):"
+                " Totoro does not serve them unless you raise it."
             )

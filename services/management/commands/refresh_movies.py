@@ -6,12 +6,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from services.catalogue import diff
-from services.catalogue.diff import Altered, Changes, Difference, Edit
+from services.catalogue.diff import Change, CollectionDiff, FieldChange, SnapshotDiff
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import UpstreamError
 from services.freshness import Freshness
 from services.ghibli.client import GhibliClient
+from services.management.output import printable, shorten
 from services.movies import policy, shared_store
 from services.persistence import DatabaseStore
 from services.sharing import Lease, Refusal, kept
@@ -118,42 +119,38 @@ class Command(BaseCommand):
             return f"It goes live in {live.end - now:.1f} s, when the current answer ends."
         return "It is live."
 
-    def _lines(self, changed: Changes) -> Iterator[str]:
-        if changed.are_none:
+    def _lines(self, difference: SnapshotDiff) -> Iterator[str]:
+        if difference.is_empty:
             yield "  the order of the movies"
-        for name, difference in zip(changed._fields, changed, strict=True):
-            if not difference.is_none:
-                yield f"{name}: {_summary(difference)}"
-                yield from (f"  + {added}" for added in difference.added)
-                yield from (f"  - {removed}" for removed in difference.removed)
-                for altered in difference.altered:
-                    yield from self._altered(altered)
+        for name, collection in difference._asdict().items():
+            if any(collection):
+                yield f"{name}: {_summary(collection)}"
+                yield from (f"  + {added}" for added in collection.added)
+                yield from (f"  - {removed}" for removed in collection.removed)
+                for change in collection.changed:
+                    yield from self._change(change)
 
-    def _altered(self, altered: Altered) -> Iterator[str]:
-        yield f"  ~ {altered.name}"
-        for edit in altered.edits:
-            yield f"      {edit.field}: {self._edit(edit)}"
+    def _change(self, change: Change) -> Iterator[str]:
+        yield f"  ~ {change.name}"
+        for field in change.fields:
+            yield f"      {field.field}: {self._field_change(field)}"
 
-    def _edit(self, edit: Edit) -> str:
-        if isinstance(edit.after, str):
-            return f"{self._cut(edit.before)} → {self._cut(edit.after)}"
-        added = [f"+ {value}" for value in edit.after if value not in edit.before]
-        removed = [f"- {value}" for value in edit.before if value not in edit.after]
+    def _field_change(self, change: FieldChange) -> str:
+        if isinstance(change.after, str):
+            return f"{self._cut(change.before)} → {self._cut(change.after)}"
+        added = [f"+ {value}" for value in change.after if value not in change.before]
+        removed = [f"- {value}" for value in change.before if value not in change.after]
         return ", ".join(added + removed) or "in another order"
 
     def _cut(self, text: str) -> str:
-        shown = repr(text)
-        if self.verbosity > 1 or len(shown) <= WIDTH:
-            return shown
-        return f"{shown[: WIDTH - 1]}…"
+        return repr(text) if self.verbosity > 1 else shorten(repr(text), WIDTH)
 
     def _say(self, line: str) -> None:
         if self.verbosity:
-            # Titles and names are the Ghibli API's; a terminal obeys what is not printable.
-            self.stdout.write("".join(letter if letter.isprintable() else "?" for letter in line))
+            self.stdout.write(printable(line))
 
 
-def _summary(difference: Difference) -> str:
+def _summary(difference: CollectionDiff) -> str:
     named = zip(difference._fields, difference, strict=True)
     return ", ".join(f"{len(found)} {name}" for name, found in named if found)
 

@@ -1,4 +1,4 @@
-"""Every kind of defect, each in data that has no other; and those of the real data."""
+"""Each kind of defect alone, then the defects of the real data."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from services.catalogue import bundled, entities
-from services.catalogue.audit import MEANINGS, SENTINELS, Defect, Kind, find
+from services.catalogue.audit import SENTINELS, Defect, DefectKind, find_defects
 
 SITE = "https://api.test"
 FACTS = bundled.load()
-REAL = find(FACTS.films, FACTS.people)
+REAL = find_defects(FACTS.films, FACTS.people)
 
 
 def make_film(id: str = "f1", **values: object) -> dict[str, Any]:
@@ -26,40 +26,40 @@ def make_person(id: str = "p1", **values: object) -> dict[str, Any]:
     return {**texts, "id": id, **links, **values}
 
 
-def made(
+def defects_of(
     *,
     films: list[dict[str, Any]] | None = None,
     film: Mapping[str, Any] | None = None,
     person: Mapping[str, Any] | None = None,
 ) -> list[Defect]:
-    """The defects of one film and one person, sound but for what is given."""
-    return find(films or [make_film(**(film or {}))], [make_person(**(person or {}))])
+    """The defects of a film and a person that are correct but for the given fields."""
+    return find_defects(films or [make_film(**(film or {}))], [make_person(**(person or {}))])
 
 
-def without(item: dict[str, Any], field: str) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name != field}
+def without(record: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != field}
 
 
-def test_sound_data_has_no_defects() -> None:
+def test_correct_data_has_no_defects() -> None:
     film = make_film(people=[f"{SITE}/people/p1"])
     person = make_person(films=[f"{SITE}/films/f1"])
 
-    assert find([film], [person]) == []
+    assert find_defects([film], [person]) == []
 
 
-def test_other_hosts_slashes_and_upper_case_are_no_defects() -> None:
+def test_hosts_slashes_and_upper_case_in_links_are_no_defects() -> None:
     film = make_film("AB", people=["http://elsewhere.test/api/people/P1/"])
     person = make_person(films=["https://mirror.test/films/ab"])
 
-    assert find([film], [person]) == []
+    assert find_defects([film], [person]) == []
 
 
 @pytest.mark.parametrize("field", ["title", "people", "url"])
-def test_a_field_that_is_not_there(field: str) -> None:
-    found = find([without(make_film(), field)], [make_person()])
+def test_finds_a_missing_field(field: str) -> None:
+    found = find_defects([without(make_film(), field)], [make_person()])
 
-    assert Defect(Kind.MISSING_FIELD, "films", "f1", found[-1].name, field, "") in found
-    assert {defect.kind for defect in found} <= {Kind.MISSING_FIELD, Kind.UNUSABLE}
+    assert Defect(DefectKind.MISSING_FIELD, "films", "f1", found[-1].name, field, "") in found
+    assert {defect.kind for defect in found} <= {DefectKind.MISSING_FIELD, DefectKind.UNUSABLE}
 
 
 @pytest.mark.parametrize(
@@ -76,157 +76,162 @@ def test_a_field_that_is_not_there(field: str) -> None:
         ({"vehicles": [7]}, "vehicles", "a number among the links"),
     ],
 )
-def test_a_value_of_the_wrong_type(film: dict[str, object], field: str, detail: str) -> None:
-    found = [defect for defect in made(film=film) if defect.kind is not Kind.ONE_SIDED]
+def test_finds_a_value_of_the_wrong_type(film: dict[str, object], field: str, detail: str) -> None:
+    found = [defect for defect in defects_of(film=film) if defect.kind is not DefectKind.ONE_SIDED]
 
-    assert found == [Defect(Kind.WRONG_TYPE, "films", "f1", "something", field, detail)]
+    assert found == [Defect(DefectKind.WRONG_TYPE, "films", "f1", "something", field, detail)]
 
 
-def test_a_list_of_species_where_a_person_has_one() -> None:
-    [defect] = made(person={"species": [f"{SITE}/species/s1"]})
+def test_finds_a_list_where_a_single_link_should_be() -> None:
+    [defect] = defects_of(person={"species": [f"{SITE}/species/s1"]})
 
-    assert defect[:2] == (Kind.WRONG_TYPE, "people")
+    assert defect[:2] == (DefectKind.WRONG_TYPE, "people")
     assert defect.detail == "a list instead of text"
 
 
 @pytest.mark.parametrize("value", [*SENTINELS, "NA", " Unknown ", "TODO", "N/A"])
-def test_a_word_that_stands_for_nothing(value: str) -> None:
-    defect = Defect(Kind.SENTINEL, "people", "p1", "something", "age", repr(value))
+def test_finds_a_placeholder(value: str) -> None:
+    defect = Defect(DefectKind.SENTINEL, "people", "p1", "something", "age", repr(value))
 
-    assert made(person={"age": value}) == [defect]
+    assert defects_of(person={"age": value}) == [defect]
 
 
 @pytest.mark.parametrize("value", ["Nana", "0", "no one", "Nonetheless"])
-def test_a_word_that_only_looks_like_one(value: str) -> None:
-    assert made(person={"age": value}) == []
+def test_a_word_that_resembles_a_placeholder_is_no_defect(value: str) -> None:
+    assert defects_of(person={"age": value}) == []
 
 
 @pytest.mark.parametrize(
     ("link", "kind"),
     [
-        (f"{SITE}/people/", Kind.BARE_LINK),
-        (f"{SITE}/people", Kind.BARE_LINK),
-        (f"{SITE}/people/p2", Kind.DANGLING_LINK),
-        (f"{SITE}/films/p1", Kind.NO_LINK),
-        ("htps://api.test/people/p2", Kind.NO_LINK),
-        ("people/p2", Kind.NO_LINK),
-        ("p2", Kind.NO_LINK),
-        ("", Kind.SENTINEL),
-        ("TODO", Kind.SENTINEL),
+        (f"{SITE}/people/", DefectKind.BARE_LINK),
+        (f"{SITE}/people", DefectKind.BARE_LINK),
+        (f"{SITE}/people/p2", DefectKind.DANGLING_LINK),
+        (f"{SITE}/films/p1", DefectKind.NO_LINK),
+        ("htps://api.test/people/p2", DefectKind.NO_LINK),
+        ("people/p2", DefectKind.NO_LINK),
+        ("p2", DefectKind.NO_LINK),
+        ("", DefectKind.SENTINEL),
+        ("TODO", DefectKind.SENTINEL),
     ],
 )
-def test_a_link_that_leads_to_no_object(link: str, kind: Kind) -> None:
-    [defect] = made(film={"people": [link]})
+def test_finds_a_link_that_leads_to_no_object(link: str, kind: DefectKind) -> None:
+    [defect] = defects_of(film={"people": [link]})
 
     assert (defect.kind, defect.field) == (kind, "people")
     assert link in defect.detail
 
 
-def test_a_link_whose_collection_is_not_at_hand_cannot_dangle() -> None:
-    assert made(film={"vehicles": [f"{SITE}/vehicles/unheard-of"]}) == []
+def test_links_to_collections_that_are_not_fetched_are_not_checked() -> None:
+    assert defects_of(film={"vehicles": [f"{SITE}/vehicles/unheard-of"]}) == []
 
 
-def test_the_same_link_twice() -> None:
+def test_finds_a_duplicate_link() -> None:
     film = {"vehicles": [f"{SITE}/vehicles/v1"] * 2}
 
-    [defect] = made(film=film)
+    [defect] = defects_of(film=film)
 
-    assert (defect.kind, defect.field) == (Kind.DUPLICATE, "vehicles")
+    assert (defect.kind, defect.field) == (DefectKind.DUPLICATE, "vehicles")
     assert defect.detail == f"2 times {SITE}/vehicles/v1"
 
 
-def test_the_same_film_twice_alike() -> None:
-    [defect] = made(films=[make_film("f1"), make_film("f1")])
+def test_finds_a_duplicate_film() -> None:
+    [defect] = defects_of(films=[make_film("f1"), make_film("f1")])
 
-    assert (defect.kind, defect.field) == (Kind.DUPLICATE, "id")
-    assert defect.detail.endswith("alike")
+    assert (defect.kind, defect.field) == (DefectKind.DUPLICATE, "id")
+    assert defect.detail.endswith("with the same content")
 
 
-def test_two_films_with_one_id_are_more_than_totoro_can_mend() -> None:
+def test_two_different_films_with_one_id_are_unusable() -> None:
     films = [make_film("f1"), make_film("F1", title="Another", url=f"{SITE}/films/f1")]
 
-    unusable, duplicate = made(films=films)
+    unusable, duplicate = defects_of(films=films)
 
-    assert unusable.kind is Kind.UNUSABLE
-    assert unusable.detail == "two different film objects share one id (schema)"
-    assert (duplicate.kind, duplicate.name) == (Kind.DUPLICATE, "Another")
-    assert duplicate.detail.endswith("in conflict")
+    assert unusable.kind is DefectKind.UNUSABLE
+    assert unusable.detail == "two different films share one id (schema)"
+    assert (duplicate.kind, duplicate.name) == (DefectKind.DUPLICATE, "Another")
+    assert duplicate.detail.endswith("with different content")
 
 
-def test_a_url_that_is_anothers() -> None:
+def test_finds_a_url_of_another_object() -> None:
     films = [make_film("f1", title="One"), make_film("f2", title="Two", url=f"{SITE}/films/f1")]
 
-    assert made(films=films) == [
-        Defect(Kind.SHARED_URL, "films", "f1", "One", "url", "also that of Two"),
-        Defect(Kind.SHARED_URL, "films", "f2", "Two", "url", "also that of One"),
-        Defect(Kind.FOREIGN_URL, "films", "f2", "Two", "url", "it ends in f1"),
+    assert defects_of(films=films) == [
+        Defect(DefectKind.SHARED_URL, "films", "f1", "One", "url", "also the url of Two"),
+        Defect(DefectKind.SHARED_URL, "films", "f2", "Two", "url", "also the url of One"),
+        Defect(DefectKind.FOREIGN_URL, "films", "f2", "Two", "url", "it ends in f1"),
     ]
 
 
-def test_a_film_that_does_not_list_who_says_to_be_in_it() -> None:
-    [defect] = made(person={"films": [f"{SITE}/films/f1"], "name": "Haku"})
+def test_finds_a_film_that_does_not_list_its_people() -> None:
+    [defect] = defects_of(person={"films": [f"{SITE}/films/f1"], "name": "Haku"})
 
-    assert defect == Defect(Kind.ONE_SIDED, "films", "f1", "something", "people", "1: Haku")
+    assert defect == Defect(DefectKind.ONE_SIDED, "films", "f1", "something", "people", "1: Haku")
 
 
-def test_a_person_who_does_not_list_a_film_that_lists_them() -> None:
-    [defect] = made(film={"people": [f"{SITE}/people/p1"], "title": "Ponyo"})
+def test_finds_a_person_who_does_not_list_their_film() -> None:
+    [defect] = defects_of(film={"people": [f"{SITE}/people/p1"], "title": "Ponyo"})
 
-    assert defect == Defect(Kind.ONE_SIDED, "people", "p1", "something", "films", "1: Ponyo")
+    assert defect == Defect(DefectKind.ONE_SIDED, "people", "p1", "something", "films", "1: Ponyo")
 
 
 @pytest.mark.parametrize("films", [None, {}, [], "x", [1], [[]], [None]])
-def test_lists_that_are_none_are_unusable(films: object) -> None:
-    [defect] = find(films, [make_person()])
+def test_anything_but_lists_of_objects_is_unusable(films: object) -> None:
+    [defect] = find_defects(films, [make_person()])
 
-    assert defect.kind is Kind.UNUSABLE
+    assert defect.kind is DefectKind.UNUSABLE
 
 
-def test_an_object_without_a_name_is_told_by_its_place() -> None:
+def test_an_object_without_a_name_is_named_by_its_position() -> None:
     films = [make_film("f1"), make_film("f2", title="")]
 
-    assert {defect.name for defect in made(films=films) if defect.id == "f2"} == {"number 2"}
+    assert {defect.name for defect in defects_of(films=films) if defect.id == "f2"} == {"number 2"}
 
 
-def test_objects_without_an_id_are_not_the_same() -> None:
+def test_objects_without_an_id_are_no_duplicates() -> None:
     films = [make_film("f1"), make_film(""), make_film("", title="Another")]
 
-    kinds = {defect.kind for defect in made(films=films)}
+    kinds = {defect.kind for defect in defects_of(films=films)}
 
-    assert Kind.UNUSABLE in kinds
-    assert Kind.DUPLICATE not in kinds
+    assert DefectKind.UNUSABLE in kinds
+    assert DefectKind.DUPLICATE not in kinds
 
 
 @pytest.mark.parametrize(
     ("url", "kind"),
-    [(f"{SITE}/films/", Kind.BARE_LINK), (f"{SITE}/people/f1", Kind.NO_LINK), ("", Kind.SENTINEL)],
+    [
+        (f"{SITE}/films/", DefectKind.BARE_LINK),
+        (f"{SITE}/people/f1", DefectKind.NO_LINK),
+        ("", DefectKind.SENTINEL),
+    ],
 )
-def test_a_url_that_is_nobodys(url: str, kind: Kind) -> None:
-    [defect] = made(film={"url": url})
+def test_finds_a_url_that_leads_to_no_object(url: str, kind: DefectKind) -> None:
+    [defect] = defects_of(film={"url": url})
 
     assert (defect.kind, defect.field) == (kind, "url")
 
 
-def test_every_kind_is_explained() -> None:
-    assert list(MEANINGS) == list(Kind)
+def test_every_kind_has_a_meaning() -> None:
+    assert all(kind.meaning for kind in DefectKind)
 
 
-class TestTheRealData:
-    def of(self, kind: Kind, field: str) -> list[Defect]:
+class TestRealData:
+    def of(self, kind: DefectKind, field: str) -> list[Defect]:
         return [defect for defect in REAL if (defect.kind, defect.field) == (kind, field)]
 
-    def test_17_films_have_the_bare_link_for_their_people(self) -> None:
-        films = self.of(Kind.BARE_LINK, "people")
+    def test_17_films_have_a_bare_link_for_their_people(self) -> None:
+        films = self.of(DefectKind.BARE_LINK, "people")
 
         assert len(films) == 17
         assert {film.detail for film in films} == {"https://ghibliapi.herokuapp.com/people/"}
 
-    def test_8_films_list_fewer_people_than_say_to_be_in_them(self) -> None:
-        lacking = {
-            film.name: film.detail.partition(":")[0] for film in self.of(Kind.ONE_SIDED, "people")
+    def test_8_films_do_not_list_all_of_their_people(self) -> None:
+        missing = {
+            film.name: film.detail.partition(":")[0]
+            for film in self.of(DefectKind.ONE_SIDED, "people")
         }
 
-        assert lacking == {
+        assert missing == {
             "Castle in the Sky": "7",
             "Porco Rosso": "1",
             "Whisper of the Heart": "2",
@@ -237,32 +242,32 @@ class TestTheRealData:
             "Earwig and the Witch": "6",
         }
 
-    def test_nobody_is_listed_who_does_not_say_so(self) -> None:
-        assert self.of(Kind.ONE_SIDED, "films") == []
+    def test_every_listed_person_lists_the_film(self) -> None:
+        assert self.of(DefectKind.ONE_SIDED, "films") == []
 
     def test_three_totoros_share_the_url_of_one(self) -> None:
-        sharing = [person.name for person in self.of(Kind.SHARED_URL, "url")]
-        foreign = [person.name for person in self.of(Kind.FOREIGN_URL, "url")]
+        sharing = [person.name for person in self.of(DefectKind.SHARED_URL, "url")]
+        foreign = [person.name for person in self.of(DefectKind.FOREIGN_URL, "url")]
 
         assert sharing == ["Totoro", "Chu Totoro", "Chibi Totoro"]
         assert foreign == ["Chu Totoro", "Chibi Totoro"]
 
-    def test_24_values_stand_for_nothing(self) -> None:
-        values = Counter(defect.detail for defect in REAL if defect.kind is Kind.SENTINEL)
+    def test_24_values_are_placeholders(self) -> None:
+        values = Counter(defect.detail for defect in REAL if defect.kind is DefectKind.SENTINEL)
 
         assert values == {"'NA'": 18, "''": 3, "'None'": 2, "'Unknown'": 1}
 
-    def test_there_is_nothing_else(self) -> None:
+    def test_there_are_no_other_defects(self) -> None:
         assert Counter(defect.kind for defect in REAL) == {
-            Kind.BARE_LINK: 63,
-            Kind.ONE_SIDED: 8,
-            Kind.SHARED_URL: 3,
-            Kind.FOREIGN_URL: 2,
-            Kind.SENTINEL: 24,
+            DefectKind.BARE_LINK: 63,
+            DefectKind.ONE_SIDED: 8,
+            DefectKind.SHARED_URL: 3,
+            DefectKind.FOREIGN_URL: 2,
+            DefectKind.SENTINEL: 24,
         }
 
-    def test_the_defects_come_by_kind(self) -> None:
-        order = list(Kind)
+    def test_defects_are_sorted_by_kind(self) -> None:
+        order = list(DefectKind)
         kinds = [order.index(defect.kind) for defect in REAL]
 
         assert kinds == sorted(kinds)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.catalogue.bundled import load, read
+from services.catalogue.bundled import load, parse
 
 CATALOGUE = load()
 FILM_KEYS = [
@@ -28,7 +28,7 @@ FILM_KEYS = [
 PERSON_KEYS = ["id", "name", "gender", "age", "eye_color", "hair_color", "films", "species", "url"]
 
 SMALL = """
-taken = 2026-11-23T00:00:00Z
+timestamp = 2026-11-23T00:00:00Z
 site = "https://api.test"
 
 [species]
@@ -66,43 +66,43 @@ appears_in = ["Kiki"]
 """
 
 
-def test_it_holds_every_film_and_every_person() -> None:
+def test_contains_every_film_and_every_person() -> None:
     assert len(CATALOGUE.films) == 22
     assert len(CATALOGUE.people) == 57
 
 
-def test_it_knows_when_its_facts_were_taken() -> None:
-    assert CATALOGUE.taken == datetime(2026, 11, 23, tzinfo=UTC)
+def test_contains_the_timestamp_of_its_data() -> None:
+    assert CATALOGUE.timestamp == datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def test_it_has_the_keys_of_the_ghibli_api_in_their_order() -> None:
+def test_has_the_keys_of_the_ghibli_api_in_their_order() -> None:
     assert all(list(film) == FILM_KEYS for film in CATALOGUE.films)
     assert all(list(person) == PERSON_KEYS for person in CATALOGUE.people)
 
 
-def test_films_are_in_the_order_of_their_years() -> None:
+def test_films_are_ordered_by_year() -> None:
     years = [film["release_date"] for film in CATALOGUE.films]
     assert years == sorted(years)
     assert (years[0], years[-1]) == ("1986", "2021")
 
 
-def test_every_plain_value_is_text() -> None:
-    for item in [*CATALOGUE.films, *CATALOGUE.people]:
-        assert all(isinstance(value, str | list) for value in item.values())
+def test_every_value_is_text_or_a_list() -> None:
+    for record in [*CATALOGUE.films, *CATALOGUE.people]:
+        assert all(isinstance(value, str | list) for value in record.values())
 
 
-@pytest.mark.parametrize("items", [CATALOGUE.films, CATALOGUE.people])
-def test_ids_are_unique(items: list[dict[str, str]]) -> None:
-    assert len({item["id"] for item in items}) == len(items)
+@pytest.mark.parametrize("records", [CATALOGUE.films, CATALOGUE.people])
+def test_ids_are_unique(records: list[dict[str, str]]) -> None:
+    assert len({record["id"] for record in records}) == len(records)
 
 
-def test_every_film_is_described_briefly() -> None:
+def test_every_film_has_a_short_description_of_its_own() -> None:
     descriptions = [film["description"] for film in CATALOGUE.films]
     assert all(20 < len(description) <= 300 for description in descriptions)
     assert len(set(descriptions)) == 22
 
 
-def test_every_film_that_a_person_names_exists() -> None:
+def test_every_film_linked_by_a_person_exists() -> None:
     urls = {film["url"] for film in CATALOGUE.films}
     named = [url for person in CATALOGUE.people for url in person["films"]]
     assert set(named) <= urls
@@ -121,7 +121,7 @@ def test_three_totoros_share_one_url() -> None:
     assert len({person["url"] for person in CATALOGUE.people}) == 55
 
 
-def test_people_whom_a_film_lists_are_told_by_their_id_even_where_their_url_is_another() -> None:
+def test_films_link_people_by_id_even_if_their_url_differs() -> None:
     ids = {person["id"] for person in CATALOGUE.people}
     [totoro] = [film for film in CATALOGUE.films if film["title"] == "My Neighbor Totoro"]
     listed = [url.rpartition("/")[2] for url in totoro["people"]]
@@ -129,15 +129,15 @@ def test_people_whom_a_film_lists_are_told_by_their_id_even_where_their_url_is_a
     assert set(listed) <= ids
 
 
-def test_a_film_without_listed_people_has_the_bare_link_of_the_api() -> None:
+def test_a_film_without_listed_people_has_the_bare_link() -> None:
     bare = [film for film in CATALOGUE.films if film["people"][0].endswith("/people/")]
     assert len(bare) == 17
     assert all(film["people"] == ["https://ghibliapi.herokuapp.com/people/"] for film in bare)
 
 
 def test_links_are_built_from_names() -> None:
-    taken, [film], [person] = read(SMALL)
-    assert taken == datetime(2026, 11, 23, tzinfo=UTC)
+    timestamp, [film], [person] = parse(SMALL)
+    assert timestamp == datetime(2026, 11, 23, tzinfo=UTC)
     assert film["url"] == "https://api.test/films/film-1"
     assert film["people"] == ["https://api.test/people/person-1"]
     assert film["species"] == ["https://api.test/species/species-1"]
@@ -158,7 +158,7 @@ def test_links_are_built_from_names() -> None:
         ('vehicles = ["Broom"]', 'vehicles = ["Mop"]', "no 'Mop' among its vehicles"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_refused(known: str, unknown: str, message: str) -> None:
+def test_refuses_a_name_that_refers_to_nothing(known: str, unknown: str, message: str) -> None:
     assert known in SMALL
     with pytest.raises(ValueError, match=message):
-        read(SMALL.replace(known, unknown))
+        parse(SMALL.replace(known, unknown))

@@ -1,13 +1,11 @@
-"""What is said to have changed between two snapshots."""
-
 from datetime import timedelta
 
-from services.catalogue.diff import Altered, Difference, Edit, compare
+from services.catalogue.diff import Change, CollectionDiff, FieldChange, compare
 from services.catalogue.entities import Movie, Person
 from services.catalogue.snapshot import Snapshot
 from tests.support.fakes import EPOCH
 
-NONE = Difference((), (), ())
+EMPTY = CollectionDiff((), (), ())
 
 PONYO = Person(id="p1", name="Ponyo", age="5", films=("/films/m1",))
 SOSUKE = Person(id="p2", name="Sosuke", age="5", films=("/films/m1",))
@@ -23,74 +21,77 @@ def make_snapshot(*movies: Movie, later: float = 0) -> Snapshot:
     return Snapshot(EPOCH + timedelta(seconds=later), movies)
 
 
-def test_later_is_not_another() -> None:
+def test_snapshots_that_differ_only_in_time_have_an_empty_diff() -> None:
     movie = make_movie("m1", "Ponyo", PONYO)
 
-    changed = compare(make_snapshot(movie), make_snapshot(movie, later=60))
+    difference = compare(make_snapshot(movie), make_snapshot(movie, later=60))
 
-    assert changed.are_none
-
-
-def test_movies_that_came_and_went() -> None:
-    stays, goes, comes = make_movie("m1", "A"), make_movie("m2", "B"), make_movie("m3", "C")
-
-    changed = compare(make_snapshot(stays, goes), make_snapshot(comes, stays))
-
-    assert changed.movies == Difference(added=("C",), removed=("B",), altered=())
-    assert changed.people == NONE
-    assert not changed.are_none
+    assert difference.is_empty
 
 
-def test_a_movie_with_other_values() -> None:
+def test_added_and_removed_movies_are_listed() -> None:
+    unchanged, removed, added = make_movie("m1", "A"), make_movie("m2", "B"), make_movie("m3", "C")
+
+    difference = compare(make_snapshot(unchanged, removed), make_snapshot(added, unchanged))
+
+    assert difference.movies == CollectionDiff(added=("C",), removed=("B",), changed=())
+    assert difference.people == EMPTY
+    assert not difference.is_empty
+
+
+def test_changed_fields_of_a_movie_are_listed() -> None:
     before, after = make_movie(), make_movie(title="Gake no ue no Ponyo", rt_score="92")
 
-    changed = compare(make_snapshot(before), make_snapshot(after))
+    difference = compare(make_snapshot(before), make_snapshot(after))
 
-    edits = (Edit("title", "Ponyo", "Gake no ue no Ponyo"), Edit("rt_score", "91", "92"))
-    assert changed.movies == Difference((), (), (Altered("Gake no ue no Ponyo", edits),))
-
-
-def test_an_id_in_upper_case_is_the_same() -> None:
-    changed = compare(make_snapshot(make_movie("m1")), make_snapshot(make_movie("M1")))
-
-    edit = Edit("id", "m1", "M1")
-    assert changed.movies == Difference((), (), (Altered("Ponyo", (edit,)),))
+    fields = (
+        FieldChange("title", "Ponyo", "Gake no ue no Ponyo"),
+        FieldChange("rt_score", "91", "92"),
+    )
+    assert difference.movies == CollectionDiff((), (), (Change("Gake no ue no Ponyo", fields),))
 
 
-def test_a_movie_with_other_people() -> None:
+def test_ids_are_compared_case_insensitively() -> None:
+    difference = compare(make_snapshot(make_movie("m1")), make_snapshot(make_movie("M1")))
+
+    field = FieldChange("id", "m1", "M1")
+    assert difference.movies == CollectionDiff((), (), (Change("Ponyo", (field,)),))
+
+
+def test_an_added_person_is_a_change_of_the_movie() -> None:
     before, after = make_movie("m1", "Ponyo", PONYO), make_movie("m1", "Ponyo", PONYO, SOSUKE)
 
-    changed = compare(make_snapshot(before), make_snapshot(after))
+    difference = compare(make_snapshot(before), make_snapshot(after))
 
-    edit = Edit("people", ("Ponyo",), ("Ponyo", "Sosuke"))
-    assert changed.movies == Difference((), (), (Altered("Ponyo", (edit,)),))
-    assert changed.people == Difference(added=("Sosuke",), removed=(), altered=())
+    field = FieldChange("people", ("Ponyo",), ("Ponyo", "Sosuke"))
+    assert difference.movies == CollectionDiff((), (), (Change("Ponyo", (field,)),))
+    assert difference.people == CollectionDiff(added=("Sosuke",), removed=(), changed=())
 
 
-def test_a_person_with_other_values_is_told_of_once_and_not_with_their_movies() -> None:
-    older = Person(id="P1", name="Ponyo", age="6", films=("/films/m1",))
+def test_a_changed_person_is_listed_once_and_not_as_a_change_of_their_movies() -> None:
+    changed = Person(id="P1", name="Ponyo", age="6", films=("/films/m1",))
     before = [make_movie("m1", "A", PONYO), make_movie("m2", "B", PONYO)]
-    after = [make_movie("m1", "A", older), make_movie("m2", "B", older)]
+    after = [make_movie("m1", "A", changed), make_movie("m2", "B", changed)]
 
-    changed = compare(make_snapshot(*before), make_snapshot(*after))
+    difference = compare(make_snapshot(*before), make_snapshot(*after))
 
-    edits = (Edit("id", "p1", "P1"), Edit("age", "5", "6"))
-    assert changed.people == Difference((), (), (Altered("Ponyo", edits),))
-    assert changed.movies == NONE
+    fields = (FieldChange("id", "p1", "P1"), FieldChange("age", "5", "6"))
+    assert difference.people == CollectionDiff((), (), (Change("Ponyo", fields),))
+    assert difference.movies == EMPTY
 
 
-def test_somebody_in_no_movie_any_more_is_removed() -> None:
+def test_a_person_in_no_movie_any_more_is_removed() -> None:
     before = make_snapshot(make_movie("m1", "A", PONYO), make_movie("m2", "B", PONYO))
-    once = make_snapshot(make_movie("m1", "A", PONYO), make_movie("m2", "B"))
-    never = make_snapshot(make_movie("m1", "A"), make_movie("m2", "B"))
+    in_one = make_snapshot(make_movie("m1", "A", PONYO), make_movie("m2", "B"))
+    in_none = make_snapshot(make_movie("m1", "A"), make_movie("m2", "B"))
 
-    assert compare(before, once).people == NONE
-    assert compare(before, never).people == Difference((), ("Ponyo",), ())
+    assert compare(before, in_one).people == EMPTY
+    assert compare(before, in_none).people == CollectionDiff((), ("Ponyo",), ())
 
 
-def test_the_order_of_the_movies_is_no_change_of_theirs() -> None:
+def test_movies_in_another_order_have_an_empty_diff() -> None:
     one, two = make_movie("m1", "A"), make_movie("m2", "B")
     before, after = make_snapshot(one, two), make_snapshot(two, one)
 
-    assert compare(before, after).are_none
+    assert compare(before, after).is_empty
     assert before.digest != after.digest

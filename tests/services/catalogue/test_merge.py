@@ -1,4 +1,4 @@
-"""The merge, against a naive one that is plainly right, and its rules one by one."""
+"""The merge, compared with a naive implementation, and its rules one by one."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ CASTLE, PONYO = "2baf70d1-42bb-4437-b551-e5fed5a87abe", "758bf02e-3122-46e0-884e
 SITE = "https://ghibliapi.herokuapp.com"
 
 
-def make_film(**given: Any) -> dict[str, Any]:
-    return {"id": CASTLE, "title": "Castle in the Sky", "url": f"{SITE}/films/{CASTLE}"} | given
+def make_film(**fields: Any) -> dict[str, Any]:
+    return {"id": CASTLE, "title": "Castle in the Sky", "url": f"{SITE}/films/{CASTLE}"} | fields
 
 
-def make_person(**given: Any) -> dict[str, Any]:
-    return {"id": "pazu", "name": "Pazu", "films": [f"{SITE}/films/{CASTLE}"]} | given
+def make_person(**fields: Any) -> dict[str, Any]:
+    return {"id": "pazu", "name": "Pazu", "films": [f"{SITE}/films/{CASTLE}"]} | fields
 
 
 def cast(films: list[Any], people: list[Any]) -> dict[str, list[str]]:
@@ -40,7 +40,7 @@ noise = st.sampled_from(["", "https://a.example/films/", "https://a.example/peop
 
 
 def naive_cast(films: list[Film], people: list[Person]) -> list[tuple[str, list[str]]]:
-    """For each film, look through everybody's links by hand."""
+    """For each film, go through the links of all people."""
     found = []
     for film in films:
         names = []
@@ -58,7 +58,7 @@ def naive_cast(films: list[Film], people: list[Person]) -> list[tuple[str, list[
     films=st.lists(film_ids, min_size=1, unique=True),
     people=st.lists(st.lists(links | noise, max_size=4), max_size=8),
 )
-def test_the_merge_finds_what_a_naive_one_finds(films: list[str], people: list[list[str]]) -> None:
+def test_finds_the_same_people_as_a_naive_merge(films: list[str], people: list[list[str]]) -> None:
     film_list = [Film(id=film_id, title=film_id) for film_id in films]
     person_list = [
         Person(id=f"p{n}", name=f"p{n}", films=tuple(links)) for n, links in enumerate(people)
@@ -73,7 +73,7 @@ def test_the_merge_finds_what_a_naive_one_finds(films: list[str], people: list[l
     assert [(m.id, [p.id for p in m.people]) for m in movies] == (expected if movies else [])
 
 
-def test_the_bundled_catalogue_gives_every_movie_its_people() -> None:
+def test_movies_of_the_bundled_catalogue_have_their_people() -> None:
     facts = bundled.load()
     people = {m.title: len(m.people) for m in merge.build(facts.films, facts.people).movies}
 
@@ -93,13 +93,13 @@ def test_the_bundled_catalogue_gives_every_movie_its_people() -> None:
     }
 
 
-def test_the_broken_list_of_people_in_a_film_is_not_believed() -> None:
+def test_ignores_the_people_that_a_film_lists() -> None:
     films = [make_film(people=[f"{SITE}/people/muska"])]
 
     assert cast(films, [make_person()]) == {"Castle in the Sky": ["Pazu"]}
 
 
-def test_people_who_share_a_url_are_still_themselves() -> None:
+def test_people_who_share_a_url_stay_distinct() -> None:
     url = f"{SITE}/people/totoro"
     people = [make_person(id=name, name=name, url=url) for name in ("Totoro", "Chu", "Chibi")]
 
@@ -113,25 +113,25 @@ def test_a_person_in_two_films_is_in_both() -> None:
     assert cast(films, [person]) == {"Castle in the Sky": ["Pazu"], "Ponyo": ["Pazu"]}
 
 
-def test_a_film_that_a_person_names_twice_holds_the_person_once() -> None:
+def test_a_film_linked_twice_by_a_person_has_the_person_once() -> None:
     person = make_person(films=[f"{SITE}/films/{CASTLE}", f"{SITE}/films/{CASTLE.upper()}/"])
 
     assert cast([make_film()], [person]) == {"Castle in the Sky": ["Pazu"]}
 
 
 @pytest.mark.parametrize("films", [None, "", [], [f"{SITE}/films/"], [None, 7, {}], {"a": 1}])
-def test_no_usable_links_mean_no_films(films: object) -> None:
+def test_a_person_without_usable_links_is_in_no_film(films: object) -> None:
     assert cast([make_film()], [make_person(films=films)]) == {"Castle in the Sky": []}
 
 
-def test_a_link_on_its_own_counts_like_a_list_of_one() -> None:
+def test_a_single_link_is_read_as_a_list() -> None:
     person = make_person(films=f"{SITE}/films/{CASTLE}")
 
     merged = merge.build([make_film()], [person]).movies[0]
     assert merged.people[0].films == (f"{SITE}/films/{CASTLE}",)
 
 
-def test_a_link_to_an_unknown_film_is_counted_and_left_out() -> None:
+def test_ignores_and_counts_links_to_unknown_films() -> None:
     stranger = make_person(id="x", name="X", films=[f"{SITE}/films/{PONYO}"])
     built = merge.build([make_film()], [make_person(), stranger])
 
@@ -139,20 +139,20 @@ def test_a_link_to_an_unknown_film_is_counted_and_left_out() -> None:
     assert [person.name for person in built.movies[0].people] == ["Pazu"]
 
 
-def test_lists_that_do_not_belong_together_are_refused() -> None:
+def test_refuses_lists_that_do_not_belong_together() -> None:
     with pytest.raises(UpstreamError) as caught:
         merge.build([make_film()], [make_person(films=[f"{SITE}/films/{PONYO}"])])
     assert caught.value.reason is Reason.TORN
 
 
-def test_a_film_sent_twice_alike_is_one_film_and_counted() -> None:
+def test_drops_and_counts_exact_duplicates() -> None:
     built = merge.build([make_film(), make_film()], [make_person()])
 
     assert (len(built.movies), built.duplicates) == (1, 1)
 
 
 @pytest.mark.parametrize("other", [{"title": "Another"}, {"id": CASTLE.upper()}])
-def test_two_films_with_one_id_are_refused(other: dict[str, str]) -> None:
+def test_refuses_two_different_films_with_one_id(other: dict[str, str]) -> None:
     with pytest.raises(UpstreamError) as caught:
         merge.build([make_film(), make_film(**other)], [make_person()])
     assert caught.value.reason is Reason.SCHEMA
@@ -175,23 +175,25 @@ def test_two_films_with_one_id_are_refused(other: dict[str, str]) -> None:
         ([make_film(id=str(n)) for n in range(250)], [make_person()], Reason.TRUNCATED),
     ],
 )
-def test_poison_is_refused_with_its_reason(films: object, people: object, reason: Reason) -> None:
+def test_refuses_unusable_data_with_a_reason(films: object, people: object, reason: Reason) -> None:
     with pytest.raises(UpstreamError) as caught:
         merge.build(films, people)
     assert caught.value.reason is reason
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [("124", "124"), (124, "124"), (7.5, "7.5"), (None, ""), (True, ""), (["124"], ""), ({}, "")],
 )
-def test_a_text_stays_and_what_is_none_is_lacking(given: object, expected: str) -> None:
-    built = merge.build([make_film(running_time=given)], [make_person()])
+def test_text_stays_numbers_become_text_and_anything_else_is_empty(
+    value: object, expected: str
+) -> None:
+    built = merge.build([make_film(running_time=value)], [make_person()])
 
     assert built.movies[0].running_time == expected
 
 
-def test_what_the_api_does_not_say_is_empty() -> None:
+def test_missing_fields_are_empty() -> None:
     movie = merge.build([{"id": "1", "title": "T"}], [{"id": "2", "name": "N"}]).movies[0]
 
     assert movie.director == movie.url == movie.rt_score == ""

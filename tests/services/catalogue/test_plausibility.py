@@ -1,12 +1,10 @@
-"""Films that are gone, on a clock that stands still."""
-
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
 from services.catalogue import merge
-from services.catalogue.plausibility import Shrinkage
+from services.catalogue.plausibility import PlausibilityCheck
 from services.catalogue.snapshot import Snapshot
 from services.exceptions import Reason, UpstreamError
 from services.freshness import Freshness, Policy
@@ -30,49 +28,54 @@ def snapshot(count: int, timestamp: datetime = EPOCH) -> Snapshot:
 KNOWN = snapshot(22)
 
 
-def is_believed(shrinkage: Shrinkage, count: int, now: float, known: Snapshot = KNOWN) -> bool:
+def is_accepted(
+    plausibility: PlausibilityCheck, count: int, now: float, known: Snapshot = KNOWN
+) -> bool:
     try:
-        shrinkage.check(snapshot(count), known, now)
+        plausibility.check(snapshot(count), known, now)
     except UpstreamError as error:
         return error.reason is not Reason.SHRUNK
     return True
 
 
-def verdicts(*flights: tuple[int, float]) -> list[bool]:
-    shrinkage = Shrinkage()
-    return [is_believed(shrinkage, count, now) for count, now in flights]
+def accepted(*refreshes: tuple[int, float]) -> list[bool]:
+    """Check refreshes, each with its number of films and its time in seconds."""
+    plausibility = PlausibilityCheck()
+    return [is_accepted(plausibility, count, now) for count, now in refreshes]
 
 
-@pytest.mark.parametrize(("count", "believed"), [(10, False), (11, True), (22, True), (100, True)])
-def test_less_than_half_of_the_films_is_not_believed(count: int, believed: bool) -> None:
-    assert verdicts((count, 0)) == [believed]
+@pytest.mark.parametrize(
+    ("count", "is_accepted"), [(10, False), (11, True), (22, True), (100, True)]
+)
+def test_less_than_half_of_the_films_is_refused(count: int, is_accepted: bool) -> None:
+    assert accepted((count, 0)) == [is_accepted]
 
 
-def test_what_stays_away_for_three_flights_and_ten_minutes_is_believed() -> None:
-    assert verdicts((10, 5), (10, 300), (10, 605)) == [False, False, True]
+def test_a_loss_that_lasts_three_refreshes_and_ten_minutes_is_accepted() -> None:
+    assert accepted((10, 5), (10, 300), (10, 605)) == [False, False, True]
 
 
-def test_three_flights_within_ten_minutes_are_not_enough() -> None:
-    assert verdicts((10, 5), (10, 15), (10, 604), (10, 605)) == [False, False, False, True]
+def test_three_refreshes_within_ten_minutes_are_not_enough() -> None:
+    assert accepted((10, 5), (10, 15), (10, 604), (10, 605)) == [False, False, False, True]
 
 
-def test_two_flights_are_not_enough_however_far_apart() -> None:
-    assert verdicts((10, 5), (10, 5000), (10, 5001)) == [False, False, True]
+def test_two_refreshes_are_not_enough_however_far_apart() -> None:
+    assert accepted((10, 5), (10, 5000), (10, 5001)) == [False, False, True]
 
 
-def test_what_comes_differently_every_time_does_not_stay() -> None:
-    assert not any(verdicts((10, 0), (3, 400), (10, 700), (3, 1400)))
+def test_a_loss_that_differs_each_time_is_never_accepted() -> None:
+    assert not any(accepted((10, 0), (3, 400), (10, 700), (3, 1400)))
 
 
-def test_a_good_answer_in_between_starts_the_count_anew() -> None:
-    shrinkage = Shrinkage()
+def test_a_good_refresh_in_between_restarts_the_count() -> None:
+    plausibility = PlausibilityCheck()
     newer = snapshot(22, EPOCH + timedelta(minutes=5))
     for now in (0, 300):
-        assert not is_believed(shrinkage, 10, now)
+        assert not is_accepted(plausibility, 10, now)
 
-    assert not is_believed(shrinkage, 10, 605, newer)
-    assert not is_believed(shrinkage, 10, 905, newer)
-    assert is_believed(shrinkage, 10, 1205, newer)
+    assert not is_accepted(plausibility, 10, 605, newer)
+    assert not is_accepted(plausibility, 10, 905, newer)
+    assert is_accepted(plausibility, 10, 1205, newer)
 
 
 # As a worker lives it

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
+from services.catalogue import bundled
 from services.models import KeptSnapshot
 from services.persistence import DatabaseStore
 from tests.support.fakes import EPOCH, make_snapshot
@@ -112,13 +114,13 @@ class TestRefreshMovies:
         start = next(n for n, line in enumerate(said) if line.startswith("Changed since "))
         changed = "\n".join(said[start + 1 :])
         assert (
-            "movies: 1 added, 1 removed, 3 altered\n  + New\n  - Earwig and the Witch\n" in changed
+            "movies: 1 added, 1 removed, 3 changed\n  + New\n  - Earwig and the Witch\n" in changed
         )
         assert "  ~ Castle in the Sky\n      people: + Sosuke\n" in changed
         assert "  ~ Spirited Away\n      people: - Haku\n" in changed
         assert '  ~ Ponyo\n      description: "A small fish with' in changed
         assert f"… → '{'x' * 58}…\n      rt_score: '92' → '-1'\n      people: - Sosuke\n" in changed
-        assert "people: 7 removed, 1 altered\n  - Haku\n" in changed
+        assert "people: 7 removed, 1 changed\n  - Haku\n" in changed
         link = films[0]["url"]
         assert f"  ~ Sosuke\n      age: '5' → '6'\n      films: + {link}, - " in changed
 
@@ -303,7 +305,7 @@ class TestRefreshMoviesForAll:
 
 class TestCheckUpstream:
     @pytest.fixture
-    def sound(self, upstream: FakeGhibli) -> FakeGhibli:
+    def correct(self, upstream: FakeGhibli) -> FakeGhibli:
         """A fake Ghibli API whose data has no defects."""
         film = {**upstream.data["films"][0], "people": [], "locations": [], "vehicles": []}
         person = {**upstream.data["people"][0], "films": []}
@@ -311,7 +313,7 @@ class TestCheckUpstream:
         return upstream
 
     def check(self, *arguments: str) -> tuple[int, str]:
-        """The exit status and what it says."""
+        """Return the exit status and the output."""
         out = StringIO()
         try:
             call_command("check_upstream", *arguments, stdout=out)
@@ -319,17 +321,17 @@ class TestCheckUpstream:
             return int(end.code or 0), out.getvalue()
         return 0, out.getvalue()
 
-    def test_sound_data_is_a_success(self, sound: FakeGhibli) -> None:
-        status, said = self.check()
+    def test_exits_with_0_without_defects(self, correct: FakeGhibli) -> None:
+        status, output = self.check()
 
         assert status == 0
-        assert said.startswith("0 defects as of 20")
-        assert said.endswith(" UTC.\n")
+        assert output.startswith("0 defects as of 20")
+        assert output.endswith(" UTC.\n")
 
-    def test_it_tells_people_every_defect_of_the_real_data(self, upstream: FakeGhibli) -> None:
-        status, said = self.check()
+    def test_prints_every_defect_of_the_real_data(self, upstream: FakeGhibli) -> None:
+        status, output = self.check()
 
-        bare, one_sided, shared, foreign, sentinels, total, *_ = said.split("\n\n")
+        bare, one_sided, shared, foreign, sentinels, total, *_ = output.split("\n\n")
         assert status == 1
         assert bare.startswith(
             "bare link: a link to a whole collection instead of an object (63)\n"
@@ -345,15 +347,15 @@ class TestCheckUpstream:
             ": bare link 63, one sided 8, shared url 3, foreign url 2, sentinel 24.\n"
         )
 
-    def test_it_tells_machines(self, upstream: FakeGhibli) -> None:
-        status, said = self.check("--json")
+    def test_prints_json(self, upstream: FakeGhibli) -> None:
+        status, output = self.check("--json")
 
-        told = json.loads(said)
+        report = json.loads(output)
         assert status == 1
-        assert list(told) == ["timestamp", "counts", "defects"]
-        assert told["counts"]["bare_link"] == 63
-        assert sum(told["counts"].values()) == len(told["defects"]) == 100
-        [jiji] = [defect for defect in told["defects"] if defect["name"] == "Jiji"]
+        assert list(report) == ["timestamp", "counts", "defects"]
+        assert report["counts"]["bare_link"] == 63
+        assert sum(report["counts"].values()) == len(report["defects"]) == 100
+        [jiji] = [defect for defect in report["defects"] if defect["name"] == "Jiji"]
         assert jiji == {
             "kind": "sentinel",
             "collection": "people",
@@ -363,66 +365,66 @@ class TestCheckUpstream:
             "detail": "'NA'",
         }
 
-    def test_it_tells_machines_of_sound_data(self, sound: FakeGhibli) -> None:
-        status, said = self.check("--json")
+    def test_prints_json_without_defects(self, correct: FakeGhibli) -> None:
+        status, output = self.check("--json")
 
         assert status == 0
-        assert json.loads(said).items() >= {"counts": {}, "defects": []}.items()
+        assert json.loads(output).items() >= {"counts": {}, "defects": []}.items()
 
-    def test_it_can_be_brief(self, upstream: FakeGhibli) -> None:
-        status, said = self.check("--verbosity", "0")
+    def test_prints_only_a_summary_at_verbosity_0(self, upstream: FakeGhibli) -> None:
+        status, output = self.check("--verbosity", "0")
 
         assert status == 1
-        assert said.startswith("100 defects as of ")
-        assert said.count("\n") == 1
+        assert output.startswith("100 defects as of ")
+        assert output.count("\n") == 1
 
-    def test_what_is_long_or_fit_to_upset_a_terminal_is_not_said(self, sound: FakeGhibli) -> None:
-        sound.data["people"][0]["species"] = "\x1b[2J" + "x" * 99
+    def test_shortens_long_values_and_replaces_control_characters(
+        self, correct: FakeGhibli
+    ) -> None:
+        correct.data["people"][0]["species"] = "\x1b[2J" + "x" * 99
 
-        _, said = self.check()
+        _, output = self.check()
 
-        assert f"species  ?[2J{'x' * 85}…\n" in said
+        assert f"species  ?[2J{'x' * 85}…\n" in output
 
     @pytest.mark.parametrize("films", [{}, [{}], []])
-    def test_data_that_totoro_would_refuse_is_a_defect(
-        self, sound: FakeGhibli, films: object
-    ) -> None:
-        sound.data["films"] = films  # type: ignore[index]
+    def test_unusable_data_is_a_defect(self, correct: FakeGhibli, films: object) -> None:
+        correct.data["films"] = films  # type: ignore[index]
 
-        status, said = self.check()
+        status, output = self.check()
 
         assert status == 1
-        assert said.startswith("unusable: Totoro refuses the data and goes on with older (1)\n")
+        assert output.startswith("unusable: Totoro refuses the data and serves older data (1)\n")
 
-    def test_in_ci_defects_are_exit_status_1(self, environment: dict[str, str]) -> None:
+    def test_exits_with_1_if_there_are_defects(self, environment: dict[str, str]) -> None:
         process = manage("check_upstream", "--json", environment=environment, check=False)
 
         assert process.returncode == 1
         assert process.stderr == ""
         assert len(json.loads(process.stdout)["defects"]) == 100
 
-    def test_in_ci_an_outage_is_exit_status_2_and_one_line(
+    def test_exits_with_2_and_one_line_if_the_ghibli_api_fails(
         self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         upstream.faults.status = 500
 
-        why = fails(environment, "check_upstream", status=2)
+        message = fails(environment, "check_upstream", status=2)
 
-        assert why == "The Ghibli API failed (upstream_5xx): answered with status 500."
+        assert message == "The Ghibli API failed (upstream_5xx): answered with status 500."
 
 
-def keep(*titles: str) -> None:
+def save_snapshots(*titles: str) -> None:
     for number, title in enumerate(titles):
         DatabaseStore().keep(make_snapshot(EPOCH + timedelta(minutes=number), title))
 
 
 @pytest.mark.django_db
 class TestSnapshots:
-    def test_there_may_be_none(self) -> None:
-        assert run("snapshots") == "The database keeps no snapshot.\n"
+    def test_says_that_there_are_no_snapshots(self) -> None:
+        assert run("snapshots") == "The database has no snapshots.\n"
 
-    def test_it_lists_the_newest_first(self) -> None:
-        keep("Ponyo", "Totoro")
+    def test_lists_the_newest_first(self) -> None:
+        save_snapshots("Ponyo", "Totoro")
         newest, oldest = KeptSnapshot.objects.all()
 
         heading, first, second = run("snapshots").splitlines()
@@ -433,15 +435,15 @@ class TestSnapshots:
         assert second.startswith("2026-11-24T00:00:00+00:00  ")
         assert second.endswith(f"  1       1       {oldest.digest[:12]}  0.3 KB")
 
-    def test_it_tells_machines(self) -> None:
+    def test_prints_json(self) -> None:
         DatabaseStore().keep(make_snapshot(datetime.now(UTC) - timedelta(hours=1)))
         [row] = KeptSnapshot.objects.all()
 
-        [told] = json.loads(run("snapshots", "--json"))["snapshots"]
+        [snapshot] = json.loads(run("snapshots", "--json"))["snapshots"]
 
-        age: Any = told.pop("age")
+        age: Any = snapshot.pop("age")
         assert 3600 <= age < 3700
-        assert told == {
+        assert snapshot == {
             "timestamp": row.timestamp.isoformat(),
             "movies": 1,
             "people": 1,
@@ -450,8 +452,8 @@ class TestSnapshots:
         }
 
     @pytest.mark.parametrize("broken", [{"body": "[]"}, {"digest": "0" * 64}])
-    def test_it_says_which_are_damaged(self, broken: dict[str, str]) -> None:
-        keep("Ponyo", "Totoro")
+    def test_marks_damaged_snapshots(self, broken: dict[str, str]) -> None:
+        save_snapshots("Ponyo", "Totoro")
         KeptSnapshot.objects.filter(pk=KeptSnapshot.objects.all()[1].pk).update(**broken)
 
         _, first, second = run("snapshots").splitlines()
@@ -459,32 +461,77 @@ class TestSnapshots:
         assert "damaged" not in first
         assert "  damaged  damaged  " in second
 
-    def test_it_keeps_the_newest(self) -> None:
-        keep("One", "Two", "Three")
+    def test_prunes_all_but_the_newest(self) -> None:
+        save_snapshots("One", "Two", "Three")
 
-        said = run("snapshots", "--prune", "2").splitlines()
+        lines = run("snapshots", "--prune", "2").splitlines()
 
-        assert said[0] == "Deleted 1, kept 2."
+        assert lines[0] == "Deleted 1, 2 left."
         assert [row.timestamp.minute for row in KeptSnapshot.objects.all()] == [2, 1]
 
-    def test_it_tells_machines_how_many_it_deleted(self) -> None:
-        keep("One", "Two", "Three")
+    def test_prints_the_number_of_deleted_snapshots_as_json(self) -> None:
+        save_snapshots("One", "Two", "Three")
 
-        told = json.loads(run("snapshots", "--prune", "1", "--json"))
+        report = json.loads(run("snapshots", "--prune", "1", "--json"))
 
-        assert told["pruned"] == 2
-        assert len(told["snapshots"]) == 1
+        assert report["pruned"] == 2
+        assert len(report["snapshots"]) == 1
 
     @pytest.mark.parametrize("number", ["0", "-1", "1.5", "two", "", "²"])
-    def test_it_never_deletes_the_last_one(self, number: str) -> None:
-        keep("One")
+    def test_never_deletes_the_last_snapshot(self, number: str) -> None:
+        save_snapshots("One")
 
         with pytest.raises(CommandError, match="must be a whole number, 1 or more"):
             run("snapshots", f"--prune={number}")
 
         assert KeptSnapshot.objects.count() == 1
 
-    def test_a_database_that_cannot_be_used_is_one_line(self, environment: dict[str, str]) -> None:
-        why = fails(without_database(environment), "snapshots")
+    def test_fails_with_one_line_if_the_database_cannot_be_used(
+        self, environment: dict[str, str]
+    ) -> None:
+        message = fails(without_database(environment), "snapshots")
 
-        assert why.startswith("The database cannot be used: connection failed")
+        assert message.startswith("The database cannot be used: connection failed")
+
+
+@pytest.mark.django_db
+class TestLoadCatalogue:
+    def test_stores_the_bundled_catalogue_as_last_known_good(self) -> None:
+        assert run("load_catalogue") == "Loaded 22 movies as of 2026-11-23.\n"
+
+        snapshot = DatabaseStore().newest()
+        assert snapshot
+        assert (snapshot.timestamp, len(snapshot.movies)) == (bundled.load().timestamp, 22)
+
+    def test_loads_nothing_if_there_is_a_snapshot(self) -> None:
+        save_snapshots("Ponyo")
+
+        output = run("load_catalogue")
+
+        assert output == "The database has a snapshot already: nothing loaded.\n"
+        assert KeptSnapshot.objects.count() == 1
+
+    def test_a_damaged_snapshot_does_not_count(self) -> None:
+        save_snapshots("Ponyo")
+        KeptSnapshot.objects.update(digest="0" * 64)
+
+        assert run("load_catalogue").startswith("Loaded 22 movies")
+
+        snapshot = DatabaseStore().newest()
+        assert snapshot
+        assert len(snapshot.movies) == 22
+
+    def test_warns_if_the_catalogue_is_too_old_to_be_served(self, settings: Settings) -> None:
+        settings.STALE_IF_ERROR = 60
+        stderr = StringIO()
+
+        call_command("load_catalogue", stdout=StringIO(), stderr=stderr)
+
+        assert "older than STALE_IF_ERROR allows (60 s)" in stderr.getvalue()
+
+    def test_fails_with_one_line_if_the_database_cannot_be_used(
+        self, environment: dict[str, str]
+    ) -> None:
+        message = fails(without_database(environment), "load_catalogue")
+
+        assert message.startswith("The database cannot be used: connection failed")
