@@ -176,7 +176,7 @@ class TestRefreshMoviesForAll:
         second = fails(environment, "refresh_movies")
 
         assert first.startswith(
-            "The Ghibli API failed (upstream_5xx): answered with status 500. Nobody asks it again"
+            "The Ghibli API failed (upstream_5xx): the status is 500. Nobody asks it again"
         )
         assert second.startswith("The last flight failed (upstream_5xx): nobody asks")
         # One flight; the request that fails first cuts the other off.
@@ -410,7 +410,7 @@ class TestCheckUpstream:
 
         message = fails(environment, "check_upstream", status=2)
 
-        assert message == "The Ghibli API failed (upstream_5xx): answered with status 500."
+        assert message == "The Ghibli API failed (upstream_5xx): the status is 500."
 
 
 def save_snapshots(*titles: str) -> None:
