@@ -17,8 +17,6 @@ from services.catalogue import bundled, merge
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 EXAMPLE_ID = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
-EXAMPLE_TIMESTAMP = "2026-11-23T20:40:12.341359+00:00"
-
 
 HEADERS = {
     "X-Request-ID": "The request's own `X-Request-ID` if it is valid, else a new one.",
@@ -36,12 +34,25 @@ HEADERS = {
     "Link": "URLs of the first, previous, next and last page (RFC 8288). Only on a page.",
 }
 INTEGER_HEADERS = ("Age", "Retry-After")
-RATE_LIMIT_HEADERS = ("RateLimit-Policy", "RateLimit")
-# All of a response that is not an error.
-MOVIE_HEADERS = (
-    *("Cache-Control", "Cache-Status", "Age", "ETag", "Last-Modified", "Vary"),
-    *RATE_LIMIT_HEADERS,
-)
+# Not of errors, and `Link` not of every response.
+MOVIE_HEADERS = tuple(name for name in HEADERS if name not in ("Retry-After", "Link"))
+
+
+def headers(*names: str) -> dict[str, dict[str, str]]:
+    types = {name: "integer" if name in INTEGER_HEADERS else "string" for name in names}
+    return {name: {"type": types[name], "description": HEADERS[name]} for name in names}
+
+
+def problem(description: str, *header_names: str) -> openapi.Response:
+    """Describe an error.
+
+    Its media type is part of the text, because `produces` of OpenAPI 2 holds for all statuses.
+    """
+    return openapi.Response(
+        f"{description} Returned as `{PROBLEM}`.",
+        ProblemSerializer,
+        headers=headers("X-Request-ID", *header_names),
+    )
 
 
 def query_parameters(serializer: type[serializers.Serializer[Any]]) -> list[openapi.Parameter]:
@@ -59,34 +70,8 @@ def query_parameters(serializer: type[serializers.Serializer[Any]]) -> list[open
     ]
 
 
-def response(
-    description: str,
-    *headers: str,
-    schema: type[serializers.Serializer[Any]] | None = None,
-    api_data: Any = None,
-) -> openapi.Response:
-    """Describe a response with these headers; `api_data` makes an example."""
-    example = {"api_data": api_data, "timestamp": EXAMPLE_TIMESTAMP}
-    return openapi.Response(
-        description,
-        schema,
-        examples={JSON: example} if api_data else None,
-        headers={
-            name: {
-                "type": "integer" if name in INTEGER_HEADERS else "string",
-                "description": HEADERS[name],
-            }
-            for name in ("X-Request-ID", *headers)
-        },
-    )
-
-
-def problem(description: str, *headers: str) -> openapi.Response:
-    """Describe an error.
-
-    Its media type is part of the text, because `produces` of OpenAPI 2 holds for all statuses.
-    """
-    return response(f"{description} Returned as `{PROBLEM}`.", *headers, schema=ProblemSerializer)
+def example(api_data: Any) -> dict[str, Any]:
+    return {JSON: {"api_data": api_data, "timestamp": "2026-11-23T20:40:12.341359+00:00"}}
 
 
 def load_example_movie() -> dict[str, Any]:
@@ -97,15 +82,16 @@ def load_example_movie() -> dict[str, Any]:
 
 EXAMPLE_MOVIE = load_example_movie()
 COMMON_RESPONSES = {
-    304: response(
-        "Not modified: the client's copy is current.",
-        *MOVIE_HEADERS,
+    304: openapi.Response(
+        "Not modified: the client's copy is current.", headers=headers(*MOVIE_HEADERS)
     ),
     400: problem("A query parameter is invalid. `detail` names it and says what is allowed."),
     406: problem("No media type that `Accept` allows is available."),
     412: problem("The precondition in `If-Match` or `If-Unmodified-Since` failed."),
     414: problem("The URL is too long."),
-    429: problem("The client made too many requests.", *RATE_LIMIT_HEADERS, "Retry-After"),
+    429: problem(
+        "The client made too many requests.", "RateLimit-Policy", "RateLimit", "Retry-After"
+    ),
     500: problem("An unexpected error in Totoro."),
     503: problem(
         "The Ghibli API is unavailable and there is no earlier data. `type` says why.",
@@ -125,12 +111,11 @@ document_list = swagger_auto_schema(
     produces=[JSON],
     manual_parameters=query_parameters(ListQuerySerializer),
     responses={
-        200: response(
+        200: openapi.Response(
             "All movies that match, or a page of them.",
-            *MOVIE_HEADERS,
-            "Link",
-            schema=MovieListSerializer,
-            api_data=[EXAMPLE_MOVIE],
+            MovieListSerializer,
+            examples=example([EXAMPLE_MOVIE]),
+            headers=headers(*MOVIE_HEADERS, "Link"),
         ),
         **COMMON_RESPONSES,
     },
@@ -153,11 +138,11 @@ document_detail = swagger_auto_schema(
         *query_parameters(DetailQuerySerializer),
     ],
     responses={
-        200: response(
+        200: openapi.Response(
             "The movie.",
-            *MOVIE_HEADERS,
-            schema=MovieDetailSerializer,
-            api_data=EXAMPLE_MOVIE,
+            MovieDetailSerializer,
+            examples=example(EXAMPLE_MOVIE),
+            headers=headers(*MOVIE_HEADERS),
         ),
         **COMMON_RESPONSES,
         404: problem("No movie has this ID."),

@@ -50,6 +50,10 @@ class MovieSerializer(EntitySerializer):
         many=True, required=False, help_text="The people who appear in the movie. Can be empty."
     )
 
+    def to_representation(self, instance: Movie) -> dict[str, Any]:
+        movie = super().to_representation(instance)
+        return select_fields(movie, self.context.get("fields", ()))
+
 
 def select_fields(movie: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
     """Return a serialized movie with only these fields, or all of them if there are none.

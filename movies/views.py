@@ -1,8 +1,9 @@
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from django.http import HttpResponse
 from django.urls import get_script_prefix
+from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -15,13 +16,7 @@ from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
 from movies.query.pagination import paginate
 from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer, Query, parse_query
-from movies.serializers import (
-    MovieSerializer,
-    PaginationSerializer,
-    TimestampField,
-    select_fields,
-)
-from services.catalogue.entities import Movie
+from movies.serializers import MovieDetailSerializer, MovieListSerializer
 from services.catalogue.snapshot import Snapshot
 from services.freshness import Answer, Source
 from services.movies import movie_service
@@ -65,7 +60,7 @@ class MovieListView(MovieView):
 
         def render() -> bytes:
             movies = query.select(result.snapshot.movies)
-            return envelope(result.snapshot, serialize(movies, query.fields))
+            return render_json(MovieListSerializer, result.snapshot, query, api_data=movies)
 
         return self.respond(request, result, query, render)
 
@@ -74,8 +69,8 @@ class MovieListView(MovieView):
         page = paginate(query.select(result.snapshot.movies), query, url)
 
         def render() -> bytes:
-            movies, pagination = serialize(page.movies, query.fields), PaginationSerializer(page)
-            return envelope(result.snapshot, movies, pagination=pagination.data)
+            contents = {"api_data": page.movies, "pagination": page}
+            return render_json(MovieListSerializer, result.snapshot, query, **contents)
 
         response = self.respond(request, result, (url, query), render)
         response["Link"] = page.link_header
@@ -101,19 +96,16 @@ class MovieDetailView(MovieView):
         movie, result = movie_service().get(movie_id)
 
         def render() -> bytes:
-            return envelope(result.snapshot, serialize([movie], query.fields)[0])
+            return render_json(MovieDetailSerializer, result.snapshot, query, api_data=movie)
 
-        return self.respond(request, result, (movie.id, query.fields), render)
-
-
-def serialize(movies: Sequence[Movie], fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [select_fields(movie, fields) for movie in MovieSerializer(movies, many=True).data]
+        return self.respond(request, result, (movie.id, query), render)
 
 
-def envelope(snapshot: Snapshot, api_data: Any, **others: Any) -> bytes:
-    """Return the JSON of a response."""
-    timestamp = TimestampField().to_representation(snapshot.timestamp)
-    rendered: bytes = JSONRenderer().render(
-        {"api_data": api_data, "timestamp": timestamp, **others}
+def render_json(
+    envelope: type[serializers.Serializer[Any]], snapshot: Snapshot, query: Query, **contents: Any
+) -> bytes:
+    serializer = envelope(
+        {"timestamp": snapshot.timestamp, **contents}, context={"fields": query.fields}
     )
+    rendered: bytes = JSONRenderer().render(serializer.data)
     return rendered
