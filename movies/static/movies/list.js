@@ -7,7 +7,7 @@ const AGE_INTERVAL = 10_000; // milliseconds
 const form = document.querySelector("form");
 const list = document.querySelector("#movies");
 const count = document.querySelector("#count");
-const nothing = document.querySelector("#nothing");
+const noMatches = document.querySelector("#no-matches");
 const pages = document.querySelector("#pages");
 
 let total = list.dataset.total;
@@ -89,7 +89,7 @@ async function update() {
 
 function show(matches) {
   list.replaceChildren(...matches);
-  nothing.hidden = matches.length > 0;
+  noMatches.hidden = matches.length > 0;
   pages?.remove();
   const movies = total === "1" ? "movie" : "movies";
   const part = String(matches.length) === total ? "" : `${matches.length} of `;
