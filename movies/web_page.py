@@ -104,12 +104,12 @@ class Card(NamedTuple):
 
 def render(snapshot: Snapshot, query: Query, *, is_stale: bool) -> bytes:
     movies = query.select(snapshot.movies)
-    page = paginate(movies, query, "")
+    page = paginate(movies, query, "") if query.is_paged else None
     ordering = ",".join(query.ordering)
     context = {
-        "cards": [Card(movie) for movie in (page.movies if query.is_paged else movies)],
-        "page": page if query.is_paged else None,
-        "summary": summarize(page, len(snapshot.movies), ordering),
+        "cards": [Card(movie) for movie in (page.movies if page else movies)],
+        "page": page,
+        "summary": summarize(len(movies), len(snapshot.movies), page, ordering),
         "total": len(snapshot.movies),
         "search": query.search,
         "ordering": ordering,
@@ -122,12 +122,12 @@ def render(snapshot: Snapshot, query: Query, *, is_stale: bool) -> bytes:
     return render_to_string("movies/list.html", context).encode()
 
 
-def summarize(page: Page, total: int, ordering: str) -> str:
-    """Return for example "6 to 10 of 22 movies, newest first"."""
+def summarize(count: int, total: int, page: Page | None, ordering: str) -> str:
+    """Return for example "6 to 10 of 14 of 22 movies, newest first"."""
     text = f"{total} {'movie' if total == 1 else 'movies'}"
-    if page.count < total:
-        text = f"{page.count} of {text}"
-    if len(page.movies) < page.count:
+    if count < total:
+        text = f"{count} of {text}"
+    if page and len(page.movies) < count:
         last = page.offset + len(page.movies)
         text = f"{page.offset + 1} to {last} of {text}" if page.movies else f"None of {text}"
     label = ORDERING_LABELS.get(ordering, "") if ordering else ""

@@ -66,16 +66,10 @@ class ListQuerySerializer(DetailQuerySerializer):
     """The parameters of the list."""
 
     limit = IntegerParameter(
-        1,
-        MAX_LIMIT,
-        help_text="Returns a page of at most this many movies.",
-        example=5,
+        1, MAX_LIMIT, help_text="Returns a page of at most this many movies.", example=5
     )
     offset = IntegerParameter(
-        0,
-        1_000_000,
-        help_text="Returns a page that starts after this many movies.",
-        example=10,
+        0, 1_000_000, help_text="Returns a page that starts after this many movies.", example=10
     )
     search = TextParameter(
         help_text="Returns movies with all of these words in the titles, the director, the producer"
