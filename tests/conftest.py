@@ -13,7 +13,7 @@ from tests.support.servers import Postgres, Totoro, Valkey
 
 @pytest.fixture(autouse=True)
 def _new_service() -> Iterator[None]:
-    """Each test meets a process that has just started."""
+    """End the service of each test, so that the next one starts with an empty cache."""
     yield
     restart_service()
 
@@ -27,7 +27,7 @@ def restart_service() -> None:
 
 @pytest.fixture
 def upstream(settings: Settings) -> Iterator[FakeGhibli]:
-    """The Ghibli API that the service under test asks."""
+    """The fake Ghibli API that the service under test uses."""
     with FakeGhibli() as upstream:
         settings.GHIBLI_API_BASE_URL = f"{upstream.url}/"
         yield upstream
@@ -35,7 +35,7 @@ def upstream(settings: Settings) -> Iterator[FakeGhibli]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Totoro]:
-    """The real server with its upstream alive, for tests that only ask."""
+    """A real server with a working upstream, for tests that only send requests."""
     with FakeGhibli() as upstream:
         server = Totoro(tmp_path_factory.mktemp("server"), GHIBLI_API_BASE_URL=upstream.url)
         yield server
@@ -70,8 +70,8 @@ def postgres_server() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres_server: Postgres) -> None:
-    """Tells Django where PostgreSQL listens, before it creates the test databases."""
+    """Set PostgreSQL's port before Django creates the test databases."""
     postgres = connections.databases["postgres"]
     postgres["PORT"] = postgres_server.port
-    # Creating, emptying and dropping them takes a busy machine longer than an answer may.
+    # Creating and dropping a database takes longer than the time-outs of requests allow.
     del postgres["OPTIONS"]["options"]

@@ -1,4 +1,4 @@
-"""The quota, held to by real servers: what several workers let through of a flood."""
+"""Several workers of real servers together enforce one rate limit under a flood of requests."""
 
 import time
 from collections import Counter
@@ -21,9 +21,9 @@ CLIENTS = 16
 WINDOWS = "totoro:1:quota:"
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     status: int
-    limited: bool
+    has_rate_limit: bool
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def upstream() -> Iterator[FakeGhibli]:
 
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
-    """One that tells of each window that begins, and may be killed."""
+    """A server that publishes an event for each window that begins, and that a test may kill."""
     valkey = Valkey("--notify-keyspace-events", "E$")
     yield valkey
     if valkey.process.poll() is None:
@@ -58,8 +58,8 @@ def serve(tmp_path: Path, upstream: FakeGhibli) -> Iterator[Callable[..., list[T
         yield start
 
 
-class Count:
-    """The windows that have begun: each is a SET of a client's count."""
+class WindowCounter:
+    """Counts the windows that begin: each begins with a SET of a client's count."""
 
     def __init__(self, valkey: Valkey) -> None:
         self._events: Any = valkey.client.pubsub(  # type: ignore[no-untyped-call]  # redis-py's
@@ -69,12 +69,12 @@ class Count:
         self._events.get_message(timeout=5)
 
     def windows(self) -> int:
-        found = 0
-        # An answer that a client has got was counted before, and so its event was sent.
+        count = 0
+        # A request is counted before its response is sent, so all events have been published.
         while (message := self._events.get_message(timeout=0.5)) is not None:
-            found += message["data"].decode().startswith(WINDOWS)
+            count += message["data"].decode().startswith(WINDOWS)
         self._events.close()
-        return found
+        return count
 
 
 def flood(
@@ -83,69 +83,69 @@ def flood(
     requests: int | None = None,
     seconds: float | None = None,
     **headers: str,
-) -> list[Told]:
-    """From many connections at once, each of which stays with one worker."""
+) -> list[Outcome]:
+    """Send requests on many connections at once, each of which stays with one worker."""
 
-    def ask(number: int) -> list[Told]:
+    def send(number: int) -> list[Outcome]:
         connection = HTTPConnection("127.0.0.1", servers[number % len(servers)].port, timeout=30)
-        told: list[Told] = []
+        outcomes: list[Outcome] = []
         end = time.monotonic() + (seconds or 3600)
-        while len(told) < (requests or 10**9) / CLIENTS and time.monotonic() < end:
+        while len(outcomes) < (requests or 10**9) / CLIENTS and time.monotonic() < end:
             connection.request("GET", "/movies/?limit=1", headers=headers)
             response = connection.getresponse()
             response.read()
-            told.append(Told(response.status, "RateLimit" in response.headers))
+            outcomes.append(Outcome(response.status, "RateLimit" in response.headers))
         connection.close()
-        return told
+        return outcomes
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return [one for told in pool.map(ask, range(CLIENTS)) for one in told]
+        return [one for outcomes in pool.map(send, range(CLIENTS)) for one in outcomes]
 
 
-def questions(valkey: Valkey) -> int:
-    """What Valkey was asked by scripts: all leases of tokens, and a few of the right to fly."""
+def script_calls(valkey: Valkey) -> int:
+    """Count the calls of scripts: the rate limit uses nothing else, and refreshes add a few."""
     stats: Any = valkey.client.info("commandstats")
     names = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_script|load")
     return sum(stats[name]["calls"] for name in names if name in stats)
 
 
-def statuses(told: list[Told]) -> Counter[int]:
-    return Counter(one.status for one in told)
+def count_statuses(outcomes: list[Outcome]) -> Counter[int]:
+    return Counter(outcome.status for outcome in outcomes)
 
 
-def test_four_workers_let_through_the_limit_and_ask_redis_rarely(
+def test_four_workers_allow_the_limit_with_few_calls_to_redis(
     serve: Callable[..., list[Totoro]], own_valkey: Valkey
 ) -> None:
     servers = serve(2, WEB_CONCURRENCY=2, REDIS_URL=own_valkey.url, THROTTLE_RATE="600/min")
-    count = Count(own_valkey)
+    counter = WindowCounter(own_valkey)
     own_valkey.client.config_resetstat()
 
-    told = statuses(flood(servers, requests=2400))
+    statuses = count_statuses(flood(servers, requests=2400))
 
-    asked, windows = questions(own_valkey), count.windows()
-    assert set(told) == {200, 429}
+    calls, windows = script_calls(own_valkey), counter.windows()
+    assert set(statuses) == {200, 429}
     assert windows >= 1
-    assert 600 <= told[200] <= 600 * windows
-    assert asked <= 0.2 * told[200]
+    assert 600 <= statuses[200] <= 600 * windows
+    assert calls <= 0.2 * statuses[200]
 
 
-def test_no_window_of_many_lets_through_more_than_the_limit(
+def test_no_window_allows_more_than_the_limit(
     serve: Callable[..., list[Totoro]], own_valkey: Valkey
 ) -> None:
     servers = serve(2, WEB_CONCURRENCY=2, REDIS_URL=own_valkey.url, THROTTLE_RATE="100/s")
-    count = Count(own_valkey)
+    counter = WindowCounter(own_valkey)
     started = time.monotonic()
 
-    told = statuses(flood(servers, seconds=5))
+    statuses = count_statuses(flood(servers, seconds=5))
 
-    took, windows = time.monotonic() - started, count.windows()
-    assert set(told) == {200, 429}
-    # Each begins with the first request after the end of the one before.
-    assert 3 <= windows <= took + 1
-    assert 100 * (windows - 1) * 0.9 <= told[200] <= 100 * windows
+    seconds, windows = time.monotonic() - started, counter.windows()
+    assert set(statuses) == {200, 429}
+    # A window begins with the first request after the previous one has ended.
+    assert 3 <= windows <= seconds + 1
+    assert 100 * (windows - 1) * 0.9 <= statuses[200] <= 100 * windows
 
 
-def test_without_redis_everything_passes(serve: Callable[..., list[Totoro]]) -> None:
+def test_allows_every_request_without_redis(serve: Callable[..., list[Totoro]]) -> None:
     [server] = serve(
         1,
         WEB_CONCURRENCY=2,
@@ -153,48 +153,48 @@ def test_without_redis_everything_passes(serve: Callable[..., list[Totoro]]) -> 
         THROTTLE_RATE="10/min",
     )
 
-    assert Counter(flood([server], requests=400)) == {Told(200, False): 400}
+    assert Counter(flood([server], requests=400)) == {Outcome(200, False): 400}
 
 
-def test_when_redis_dies_everything_passes(
+def test_allows_every_request_when_redis_is_killed(
     serve: Callable[..., list[Totoro]], own_valkey: Valkey
 ) -> None:
     [server] = serve(1, WEB_CONCURRENCY=2, REDIS_URL=own_valkey.url, THROTTLE_RATE="400/min")
-    assert set(flood([server], requests=64)) == {Told(200, True)}
+    assert set(flood([server], requests=64)) == {Outcome(200, True)}
     own_valkey.kill()
 
     started = time.monotonic()
-    told = flood([server], requests=800)
-    took = time.monotonic() - started
-    assert statuses(told) == {200: 800}
-    # What was leased is spent first.
-    assert sum(one.limited for one in told) <= 2 * 10
-    assert took < 800 / CLIENTS * 0.1
+    outcomes = flood([server], requests=800)
+    seconds = time.monotonic() - started
+    assert count_statuses(outcomes) == {200: 800}
+    # Each worker first uses up the quota that it has reserved.
+    assert sum(outcome.has_rate_limit for outcome in outcomes) <= 2 * 10
+    assert seconds < 800 / CLIENTS * 0.1
 
 
 @pytest.mark.parametrize("requests", [200, pytest.param(10_000, marks=pytest.mark.minutes)])
-def test_a_client_cannot_change_its_address(
+def test_a_client_cannot_change_its_address_with_a_header(
     serve: Callable[..., list[Totoro]], own_valkey: Valkey, requests: int
 ) -> None:
     [server] = serve(1, WEB_CONCURRENCY=2, REDIS_URL=own_valkey.url, THROTTLE_RATE="50/h")
-    names = cycle(["X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "Forwarded", "Client-IP"])
-    told = [
-        server.get("/movies/?limit=1", headers={name: f"10.0.{i // 256}.{i % 256}"}).status_code
-        for i, name in enumerate(islice(names, requests))
+    headers = cycle(["X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "Forwarded", "Client-IP"])
+    statuses = [
+        server.get("/movies/?limit=1", headers={header: f"10.0.{i // 256}.{i % 256}"}).status_code
+        for i, header in enumerate(islice(headers, requests))
     ]
 
-    assert Counter(told) == {200: 50, 429: requests - 50}
+    assert Counter(statuses) == {200: 50, 429: requests - 50}
     assert own_valkey.client.keys(f"{WINDOWS}*") == [b"totoro:1:quota:50/3600:127.0.0.1"]
 
 
 def test_behind_a_proxy_each_client_has_its_own_quota(serve: Callable[..., list[Totoro]]) -> None:
     [server] = serve(1, THROTTLE_RATE="20/min", TRUSTED_PROXIES=1)
 
-    def ask(told: str) -> list[int]:
-        headers = {"X-Forwarded-For": told}
+    def statuses(forwarded_for: str) -> list[int]:
+        headers = {"X-Forwarded-For": forwarded_for}
         return [server.get("/movies/?limit=1", headers=headers).status_code for _ in range(30)]
 
     for client in ("192.0.2.1", "2001:db8::1"):
-        assert Counter(ask(f"6.6.6.6, {client}")) == {200: 20, 429: 10}
-        assert Counter(ask(f"7.7.7.7, {client}")) == {429: 30}
-    assert Counter(ask("2001:db8::2")) == {429: 30}
+        assert Counter(statuses(f"6.6.6.6, {client}")) == {200: 20, 429: 10}
+        assert Counter(statuses(f"7.7.7.7, {client}")) == {429: 30}
+    assert Counter(statuses("2001:db8::2")) == {429: 30}

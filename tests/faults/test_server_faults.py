@@ -1,4 +1,4 @@
-"""What can happen to the server's processes and connections, at the real server."""
+"""Faults of the real server's processes, connections and open files."""
 
 import json
 import os
@@ -27,7 +27,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="read
 
 
 class LimitedTotoro(Totoro):
-    """A server that may open only so many files."""
+    """A server with soft and hard limits of open files."""
 
     def __init__(self, folder: Path, limits: tuple[int, int], upstream_url: str) -> None:
         self._limits = limits
@@ -47,7 +47,7 @@ def upstream_url() -> Iterator[str]:
 
 @pytest.fixture
 def _many_files() -> Iterator[None]:
-    """Let the test itself have as many connections as it needs."""
+    """Raise the limit of open files of the test itself."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip("needs 4,096 open files")
@@ -58,7 +58,7 @@ def _many_files() -> Iterator[None]:
 
 @contextmanager
 def connections(server: Totoro, number: int, sends: bytes) -> Iterator[None]:
-    """Open so many connections that send this, and nothing more."""
+    """Keep connections open that send these bytes, and nothing else."""
     with ExitStack() as stack:
         for _ in range(number):
             opened = socket.create_connection(("127.0.0.1", server.port), timeout=20)
@@ -78,11 +78,11 @@ def processor_seconds(pid: int) -> float:
 
 
 def resident(pid: int) -> int:
-    """Return how many bytes of memory a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def reply(server: Totoro, sends: bytes, *, half_closes: bool = False) -> bytes:
+def exchange(server: Totoro, sends: bytes, *, half_closes: bool = False) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(sends)
         if half_closes:
@@ -99,7 +99,7 @@ def reply(server: Totoro, sends: bytes, *, half_closes: bool = False) -> bytes:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_many_files")
 @needs_proc
-def test_answers_while_1200_connections_idle_and_1200_send_half_a_request(
+def test_responds_while_1200_connections_are_idle_and_1200_send_half_a_request(
     tmp_path: Path, upstream_url: str
 ) -> None:
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
@@ -121,13 +121,13 @@ def test_answers_while_1200_connections_idle_and_1200_send_half_a_request(
 def test_closes_connections_without_a_request_after_8_seconds(server: Totoro, sends: bytes) -> None:
     started = time.monotonic()
 
-    reply(server, sends)
+    exchange(server, sends)
 
     assert 7 < time.monotonic() - started < 15
 
 
 @pytest.mark.slow
-def test_stops_in_time_while_half_a_request_is_waited_for(
+def test_stops_in_time_while_connections_have_sent_half_a_request(
     tmp_path: Path, upstream_url: str
 ) -> None:
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
@@ -136,14 +136,14 @@ def test_stops_in_time_while_half_a_request_is_waited_for(
         started = time.monotonic()
 
         assert server.terminate() == 0
-    assert time.monotonic() - started < 18  # docker-compose.yml kills it after 35
+    assert time.monotonic() - started < 18  # docker-compose.yml kills it after 35 s
 
 
-def test_a_client_that_closes_its_sending_side_gets_no_reply(server: Totoro) -> None:
-    """A known limit of granian, which leaves hyper's `half_close` off; README says so."""
+def test_a_client_that_closes_its_sending_side_gets_no_response(server: Totoro) -> None:
+    """A known limitation of granian, which does not enable hyper's `half_close`; README mentions it."""
     request = b"GET /movies/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
-    assert reply(server, request, half_closes=True) == b""
+    assert exchange(server, request, half_closes=True) == b""
 
 
 # Open files
@@ -160,7 +160,7 @@ def test_raises_a_low_soft_limit_of_open_files(tmp_path: Path, upstream_url: str
         end(server)
 
 
-def test_does_not_start_with_too_few_open_files() -> None:
+def test_refuses_to_start_with_too_few_open_files() -> None:
     environment = {**clean_environment(), "DJANGO_SECRET_KEY": "only-for-this-test"}
     limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (128, 128))
 
@@ -183,7 +183,7 @@ def test_does_not_start_with_too_few_open_files() -> None:
 
 @pytest.mark.minutes
 @needs_proc
-def test_more_connections_than_files_wait_and_cost_nothing(
+def test_connections_beyond_the_limit_of_open_files_wait_without_using_the_cpu(
     tmp_path: Path, upstream_url: str
 ) -> None:
     server = LimitedTotoro(tmp_path, (1024, 1024), upstream_url)
@@ -192,10 +192,10 @@ def test_more_connections_than_files_wait_and_cost_nothing(
         [worker] = server.workers
         with connections(server, 1100, HALF_A_REQUEST):
             before = processor_seconds(worker)
-            time.sleep(2)  # what is measured is how busy it is meanwhile
+            time.sleep(2)  # the time in which CPU use is measured
             assert processor_seconds(worker) - before < 0.5
             assert len(os.listdir(f"/proc/{worker}/fd")) < 1024
-            assert seconds_for(server) < 40  # in turns of 12 seconds
+            assert seconds_for(server) < 40  # connections get their turn every 12 seconds
         assert "TCP handshake failed" not in server.log.read_text()
     finally:
         end(server)
@@ -240,7 +240,7 @@ def test_the_metrics_folder_of_a_killed_server_is_removed_by_the_next_start(
     tmp_path: Path, upstream_url: str, server: Totoro
 ) -> None:
     server.get("/movies/")
-    of_another = metrics_folder(server.workers[0])
+    other_folder = metrics_folder(server.workers[0])
     killed = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
     killed.get("/movies/")
     abandoned = metrics_folder(killed.workers[0])
@@ -251,12 +251,14 @@ def test_the_metrics_folder_of_a_killed_server_is_removed_by_the_next_start(
 
     end(killed)
     assert not abandoned.exists()
-    assert of_another.exists()
+    assert other_folder.exists()
 
 
 @pytest.mark.slow
 @needs_proc
-def test_goes_on_when_a_worker_is_killed_again_and_again(tmp_path: Path, upstream_url: str) -> None:
+def test_keeps_serving_when_a_worker_is_killed_repeatedly(
+    tmp_path: Path, upstream_url: str
+) -> None:
     server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url)
     try:
         for _ in range(3):
@@ -272,7 +274,7 @@ def test_goes_on_when_a_worker_is_killed_again_and_again(tmp_path: Path, upstrea
 
 
 @pytest.mark.slow
-def test_ends_when_no_worker_can_load_the_application() -> None:
+def test_exits_when_no_worker_can_load_the_application() -> None:
     environment = {
         **clean_environment(),
         "DJANGO_SECRET_KEY": "only-for-this-test",
@@ -310,7 +312,7 @@ def test_starts_without_a_warning(server: Totoro) -> None:
 def test_a_method_in_lower_case_is_another_method(server: Totoro, path: str, method: str) -> None:
     request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
-    head, _, body = reply(server, request.encode()).partition(b"\r\n\r\n")
+    head, _, body = exchange(server, request.encode()).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 405 ")
     assert b"\r\nallow: GET, HEAD, OPTIONS" in head
