@@ -1,4 +1,4 @@
-"""python -m fake_ghibli: the fake Ghibli API as a program of its own."""
+"""The command line: python -m fake_ghibli."""
 
 import argparse
 import json
@@ -8,59 +8,57 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from fake_ghibli.answers import Collections
 from fake_ghibli.control import control
 from fake_ghibli.faults import Faults
+from fake_ghibli.json_server import Collections
 from fake_ghibli.server import FakeGhibli
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m fake_ghibli", description="A fake Ghibli API.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=3900, help="0 takes any free one")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="JSON: lists by their names")
-    parser.add_argument("--control", type=int, metavar="PORT", help="faults at run time")
+    parser.add_argument("--port", type=int, default=3900, help="0 takes any free port")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="JSON object: lists by name")
+    parser.add_argument(
+        "--control", type=int, metavar="PORT", help="port to set faults at run time"
+    )
     parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--status", type=int, metavar="CODE", help="answer all with this and HTML")
-    parser.add_argument("--reset", action="store_true", help="cut connections amid the body")
-    parser.add_argument("--hang", action="store_true", help="never answer")
-    parser.add_argument("--stamp", action="store_true", help="time of answer as description")
+    parser.add_argument("--status", type=int, metavar="CODE", help="for all responses, with HTML")
+    parser.add_argument("--reset", action="store_true", help="cut connections within the body")
+    parser.add_argument("--hang", action="store_true", help="never respond")
+    parser.add_argument("--stamp", action="store_true", help="current time as films' description")
     return parser.parse_args()
 
 
-def faults_of(given: argparse.Namespace) -> Faults:
+def read_data(file: Path) -> Collections:
+    document = json.loads(file.read_text("utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{file} does not contain a JSON object.")
+    return {name: records for name, records in document.items() if isinstance(records, list)}
+
+
+def serve(arguments: argparse.Namespace, stop: threading.Event) -> None:
+    data = read_data(arguments.data) if arguments.data else None
     faults = Faults()
-    faults.set({name: getattr(given, name) for name in vars(faults)})
-    return faults
-
-
-def data_in(file: Path) -> Collections:
-    told = json.loads(file.read_text("utf-8"))
-    if not isinstance(told, dict):
-        raise ValueError(f"{file} holds no JSON object.")
-    return {name: items for name, items in told.items() if isinstance(items, list)}
-
-
-def serve(given: argparse.Namespace, stop: threading.Event) -> None:
-    data = data_in(given.data) if given.data else None
-    upstream = FakeGhibli(host=given.host, port=given.port, data=data, faults=faults_of(given))
-    with ExitStack() as ports:
-        ports.enter_context(upstream)
-        if given.control is not None:
-            panel = ports.enter_context(control(upstream, given.host, given.control))
-        print(f"listening on {upstream.url}", flush=True)
-        if given.control is not None:
-            print(f"control on {panel.url}", flush=True)
+    faults.set({name: getattr(arguments, name) for name in vars(faults)})
+    upstream = FakeGhibli(host=arguments.host, port=arguments.port, data=data, faults=faults)
+    with ExitStack() as listeners:
+        listeners.enter_context(upstream)
+        lines = [f"listening on {upstream.url}"]
+        if arguments.control is not None:
+            listener = control(upstream, arguments.host, arguments.control)
+            lines.append(f"control on {listeners.enter_context(listener).url}")
+        print(*lines, sep="\n", flush=True)
         stop.wait()
 
 
 def main() -> None:
     stop = threading.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, lambda *_: stop.set())
-    given = arguments()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    arguments = parse_arguments()
     try:
-        serve(given, stop)
+        serve(arguments, stop)
     except (OSError, ValueError) as error:
         sys.exit(f"{error}")
 

@@ -1,4 +1,4 @@
-"""The control port: the faults and counters as JSON, out of its clients' sight."""
+"""The control port: shows and sets the faults as JSON, apart from the clients' port."""
 
 import json
 from dataclasses import asdict
@@ -11,40 +11,39 @@ from fake_ghibli.server import FakeGhibli
 
 
 def control(fake: FakeGhibli, host: str, port: int) -> Listener:
-    return Listener(host, port, partial(Panel, fake))
+    return Listener(host, port, partial(ControlHandler, fake))
 
 
-class Panel(BaseHTTPRequestHandler):
-    """`GET /` shows, `PUT /` with a JSON object sets faults and shows."""
+class ControlHandler(BaseHTTPRequestHandler):
+    """`GET /` shows faults and request counts; `PUT /` with a JSON object sets faults."""
 
     def __init__(self, fake: FakeGhibli, *connection: Any) -> None:
         self.fake = fake
         super().__init__(*connection)
 
     def do_GET(self) -> None:
-        if self.path != "/":
-            self._send(404, {"message": "There is only /."})
+        if self.path == "/":
+            self._send_state()
         else:
-            self._show()
+            self._send(404, {"message": "The only path is /."})
 
     def do_PUT(self) -> None:
         try:
-            sent = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            if not isinstance(sent, dict):
+            faults = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            if not isinstance(faults, dict):
                 raise ValueError('Send an object, such as {"delay": 0.5}.')
-            self.fake.faults.set(sent)
+            self.fake.faults.set(faults)
         except ValueError as error:
             self._send(400, {"message": str(error)})
         else:
-            self._show()
+            self._send_state()
 
-    def _show(self) -> None:
-        faults = asdict(self.fake.faults)
+    def _send_state(self) -> None:
         requests = {name: self.fake.count(name) for name in self.fake.data}
-        self._send(200, {"faults": faults, "requests": requests})
+        self._send(200, {"faults": asdict(self.fake.faults), "requests": requests})
 
-    def _send(self, status: int, value: dict[str, Any]) -> None:
-        body = json.dumps(value, indent=2).encode() + b"\n"
+    def _send(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content, indent=2).encode() + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -52,4 +51,4 @@ class Panel(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: the one line on standard output is for whoever waits for the port."""
+        """Print nothing: callers read the ports from standard output."""

@@ -1,4 +1,4 @@
-"""The part of express in every answer of the Ghibli API: headers, conditions and encodings."""
+"""What express adds to every response of the Ghibli API: headers, conditions and encodings."""
 
 import base64
 import gzip
@@ -7,24 +7,23 @@ import json
 import re
 from dataclasses import dataclass, field
 from html import escape
-from http.client import responses
 from typing import NamedTuple
 
-# express compresses nothing smaller.
-GZIP_FROM = 1024
+# Bytes: express does not compress smaller bodies.
+GZIP_MIN_SIZE = 1024
 
 NO_CACHE = re.compile(r"(?:^|,)\s*no-cache\s*(?:,|$)")
 
 ERROR = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Error</title></head>
-<body><pre>{reason}<br> &nbsp; &nbsp;at render (/app/src/app.js:40:7)</pre></body>
+<body><pre>{message}<br> &nbsp; &nbsp;at render (/app/src/app.js:40:7)</pre></body>
 </html>
 """
 
 
 class Request(NamedTuple):
-    """A request as it came in; the names of its headers are in lower case."""
+    """A received request: its path with the query, its headers' names in lower case."""
 
     method: str
     path: str
@@ -36,65 +35,62 @@ class Request(NamedTuple):
 
 
 @dataclass
-class Answer:
-    """Without a Content-Length, its body is to be sent in chunks."""
+class Response:
+    """The body is sent in chunks if there is no Content-Length."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
 
-def outage(status: int, request: Request) -> Answer:
-    """Nothing but this status, as from something broken in front of the API or within it."""
-    return packed(failure(status, responses.get(status, "Unknown")), request)
+def error_response(status: int, message: str) -> Response:
+    return html_response(status, ERROR.format(message=escape(message)))
 
 
-def failure(status: int, reason: str) -> Answer:
-    return html(status, ERROR.format(reason=escape(reason)))
+def html_response(status: int, text: str) -> Response:
+    return Response(status, {"Content-Type": "text/html; charset=utf-8"}, text.encode())
 
 
-def html(status: int, text: str) -> Answer:
-    return Answer(status, {"Content-Type": "text/html; charset=utf-8"}, text.encode())
-
-
-def json_answer(status: int, value: object) -> Answer:
-    # A lone surrogate, which UTF-8 cannot hold, comes out as \udXXX in JavaScript too.
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+def json_response(status: int, content: object) -> Response:
+    # JavaScript, too, escapes a lone surrogate, which UTF-8 cannot encode, as \udXXX.
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     body = text.encode("utf-8", "backslashreplace")
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Content-Type": "application/json; charset=utf-8",
         "ETag": etag(body),
     }
-    return Answer(status, headers, body)
+    return Response(status, headers, body)
 
 
-def packed(made: Answer, request: Request) -> Answer:
-    """The answer with all its headers, as conditions, HEAD and encodings want it."""
-    made.headers = _headers_of_every_answer(request) | made.headers
-    if made.status == 204:
-        return made
-    if made.status == 200 and _still_fresh(made, request):
-        del made.headers["Content-Type"]
-        return Answer(304, made.headers)
+def finalize(response: Response, request: Request) -> Response:
+    """Add the common headers; apply If-None-Match, HEAD and Accept-Encoding."""
+    response.headers = _common_headers(request) | response.headers
+    if response.status == 204:
+        return response
+    if response.status == 200 and _is_not_modified(response, request):
+        del response.headers["Content-Type"]
+        return Response(304, response.headers)
     if request.method == "HEAD":
-        return Answer(made.status, made.headers | {"Content-Length": str(len(made.body))})
-    if len(made.body) >= GZIP_FROM and _takes_gzip(request):
-        body = gzip.compress(made.body, compresslevel=6, mtime=0)
-        return Answer(made.status, made.headers | {"Content-Encoding": "gzip"}, body)
-    made.headers["Content-Length"] = str(len(made.body))
-    return made
+        response.headers["Content-Length"] = str(len(response.body))
+        response.body = b""
+    elif len(response.body) >= GZIP_MIN_SIZE and _accepts_gzip(request):
+        response.headers["Content-Encoding"] = "gzip"
+        response.body = gzip.compress(response.body, compresslevel=6, mtime=0)
+    else:
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
 
 
-def _still_fresh(made: Answer, request: Request) -> bool:
+def _is_not_modified(response: Response, request: Request) -> bool:
     if request.method not in ("GET", "HEAD") or NO_CACHE.search(request.header("cache-control")):
         return False
-    etag = made.headers.get("ETag")
+    etag = response.headers.get("ETag")
     known = [tag.strip().removeprefix("W/") for tag in request.header("if-none-match").split(",")]
     return etag is not None and ("*" in known or etag.removeprefix("W/") in known)
 
 
-def _takes_gzip(request: Request) -> bool:
+def _accepts_gzip(request: Request) -> bool:
     for coding in request.header("accept-encoding").split(","):
         name, _, weight = coding.replace(" ", "").lower().partition(";q=")
         if name in ("gzip", "*"):
@@ -102,7 +98,7 @@ def _takes_gzip(request: Request) -> bool:
     return False
 
 
-def _headers_of_every_answer(request: Request) -> dict[str, str]:
+def _common_headers(request: Request) -> dict[str, str]:
     headers = {
         "X-Powered-By": "Express",
         "Vary": "Origin, Accept-Encoding",

@@ -1,47 +1,47 @@
-"""What can be made to go wrong with the fake Ghibli API, while it runs."""
+"""Faults that the fake Ghibli API can inject into its responses."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-# These have no body by definition, so they cannot carry one of HTML.
+# Responses with these statuses have no body, so they cannot carry the HTML.
 WITHOUT_BODY = (204, 304)
 
 
 @dataclass
 class Faults:
     delay: float = 0.0
-    """Seconds before each answer."""
+    """Seconds before each response."""
     status: int | None = None
-    """Every request gets this status and a body of HTML."""
+    """All responses have this status and a body of HTML."""
     reset: bool = False
-    """Connections are cut in the middle of the body."""
+    """Connections are reset in the middle of the body."""
     hang: bool = False
-    """Requests are taken and never answered."""
+    """Requests are read and get no response."""
     stamp: bool = False
-    """The description of every film is the time of the answer."""
+    """The description of every film is the time of the response."""
 
-    def set(self, wanted: Mapping[str, Any]) -> None:
-        """Sets all of them or, with a ValueError, none."""
-        for name, value in wanted.items():
+    def set(self, faults: Mapping[str, Any]) -> None:
+        """Set all of them; none, with a ValueError, if one is invalid."""
+        for name, value in faults.items():
             _check(name, value)
-        for name, value in wanted.items():
+        for name, value in faults.items():
             setattr(self, name, value)
 
 
 def _check(name: str, value: object) -> None:
     match name:
         case "delay":
-            right, meaning = _is_delay(value), "a number of seconds, 0 or more"
+            is_valid, meaning = _is_delay(value), "a number of seconds, 0 or more"
         case "status":
-            right, meaning = _is_status(value), "null or a status that has a body, 200 to 599"
+            is_valid, meaning = _is_status(value), "null or a status that has a body, 200 to 599"
         case "reset" | "hang" | "stamp":
-            right, meaning = isinstance(value, bool), "true or false"
+            is_valid, meaning = isinstance(value, bool), "true or false"
         case _:
             known = ", ".join(fault.name for fault in fields(Faults))
             raise ValueError(f"There is no fault {name!r}, only {known}.")
-    if not right:
+    if not is_valid:
         raise ValueError(f"{name} is {meaning}, not {value!r}.")
 
 

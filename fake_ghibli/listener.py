@@ -1,4 +1,4 @@
-"""A threaded server on one port, which can be stopped at once."""
+"""A threaded server that stops at once and closes all its connections."""
 
 import contextlib
 import socket
@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any, Self
 
-# Seconds between two looks at whether to stop; tests stop many servers.
-POLL = 0.02
+# How often the server checks whether to stop; tests stop many servers.
+POLL_SECONDS = 0.02
 
 
 class Listener(ThreadingTCPServer):
-    # Not ThreadingHTTPServer, which asks the resolver for this machine's name before it listens.
+    # Not ThreadingHTTPServer, which resolves this machine's name before it listens.
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
@@ -26,7 +26,9 @@ class Listener(ThreadingTCPServer):
         self.stopping = threading.Event()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(POLL,), daemon=True)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(POLL_SECONDS,), daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -38,14 +40,14 @@ class Listener(ThreadingTCPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the port and every connection: a client that kept one alive notices."""
+        """Close the port and every connection, also those that clients keep alive."""
         self.stopping.set()
         self.shutdown()
         self._thread.join()
         self.server_close()
         with self._lock:
             for connection in self._open:
-                hang_up(connection)
+                _close(connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -58,11 +60,11 @@ class Listener(ThreadingTCPServer):
         super().close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients may hang up whenever they like; anything else is a bug and shows."""
+        """Ignore that a client closed its connection; anything else is a bug and is printed."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
-def hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # The client may have been faster.
+def _close(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # The client may have closed it already.
         connection.shutdown(socket.SHUT_RDWR)

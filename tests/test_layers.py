@@ -39,9 +39,9 @@ SERVICES = [
 FOUND_BY_NAME = {"management", "migrations"}
 
 FORBIDDEN = {
-    "services": {"rest_framework", "drf_yasg", "django.http", "movies", "totoro"},
-    "movies": {"totoro"},
-    "totoro": set(),
+    "services": {"rest_framework", "drf_yasg", "django.http", "movies", "totoro", "fake_ghibli"},
+    "movies": {"totoro", "fake_ghibli"},
+    "totoro": {"fake_ghibli"},
     "fake_ghibli": {"django", "rest_framework", "movies", "totoro"},
 }
 
