@@ -1,4 +1,4 @@
-"""Calls that cannot be interrupted, and who waits for them."""
+"""Calls in daemon threads, their coalescing, and DNS look-ups with a time limit."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ from services.background import CoalescedCalls, Resolver, start
 from tests.support.servers import wait_until
 
 
-def test_an_error_is_raised_in_whoever_wants_the_result() -> None:
+def test_the_future_raises_the_error_of_the_call() -> None:
     def broken() -> None:
         raise RuntimeError("broken")
 
@@ -18,18 +18,18 @@ def test_an_error_is_raised_in_whoever_wants_the_result() -> None:
         start(broken, name="test").result(5)
 
 
-def test_a_call_that_is_stuck_holds_one_thread_however_often_it_is_called() -> None:
-    released, calls = threading.Event(), CoalescedCalls("stuck")
+def test_a_call_that_hangs_occupies_one_thread_however_often_it_is_repeated() -> None:
+    released, calls = threading.Event(), CoalescedCalls("hanging")
     waiting = [calls.start("one", released.wait) for _ in range(50)]
 
-    assert sum(thread.name == "stuck" for thread in threading.enumerate()) == 1
+    assert sum(thread.name == "hanging" for thread in threading.enumerate()) == 1
     assert calls.start("another", lambda: 2).result(5) == 2
     released.set()
-    assert all(each.result(5) for each in waiting)
+    assert all(future.result(5) for future in waiting)
     assert calls.start("one", lambda: 3).result(5) == 3
 
 
-def test_a_look_up_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_ends_at_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait())
 
@@ -38,18 +38,18 @@ def test_a_look_up_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) 
     released.set()
 
 
-def test_the_addresses_of_a_host_come_once_each() -> None:
+def test_returns_each_address_of_a_host_once() -> None:
     assert Resolver().addresses("127.0.0.1", 80, 5) == ["127.0.0.1"]
 
 
-def test_what_a_look_up_finds_too_late_is_there_for_the_next_caller(
+def test_the_next_caller_gets_the_result_of_a_lookup_that_took_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    released, asked = threading.Event(), []
+    released, hosts = threading.Event(), []
     real = socket.getaddrinfo
 
     def slow(host: str, *arguments: Any, **options: Any) -> Any:
-        asked.append(host)
+        hosts.append(host)
         released.wait()
         return real("127.0.0.1", *arguments, **options)
 
@@ -61,4 +61,4 @@ def test_what_a_look_up_finds_too_late_is_there_for_the_next_caller(
     wait_until(lambda: all(thread.name != "slow" for thread in threading.enumerate()))
 
     assert resolver.addresses("slow.test", 80, 5) == ["127.0.0.1"]
-    assert asked == ["slow.test"]
+    assert hosts == ["slow.test"]
