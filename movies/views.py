@@ -18,7 +18,7 @@ from movies.query.pagination import paginate
 from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer, Query, parse_query
 from movies.serializers import MovieDetailSerializer, MovieListSerializer
 from services.catalogue.snapshot import Snapshot
-from services.freshness import Answer, Source
+from services.freshness.cache import CacheResult, CacheStatus
 from services.movies import movie_service
 
 shelves = Shelves()
@@ -36,7 +36,7 @@ class MovieView(APIView):
     def respond(
         self,
         request: Request,
-        result: Answer,
+        result: CacheResult,
         key: Hashable,
         render: Callable[[], bytes],
         content_type: str = "application/json",
@@ -64,7 +64,9 @@ class MovieListView(MovieView):
 
         return self.respond(request, result, query, render)
 
-    def _respond_with_page(self, request: Request, query: Query, result: Answer) -> HttpResponse:
+    def _respond_with_page(
+        self, request: Request, query: Query, result: CacheResult
+    ) -> HttpResponse:
         url = request.build_absolute_uri(request.path)
         page = paginate(query.select(result.snapshot.movies), query, url)
 
@@ -76,8 +78,10 @@ class MovieListView(MovieView):
         response["Link"] = page.link_header
         return response
 
-    def _respond_with_html(self, request: Request, query: Query, result: Answer) -> HttpResponse:
-        is_stale = result.source is Source.STALE
+    def _respond_with_html(
+        self, request: Request, query: Query, result: CacheResult
+    ) -> HttpResponse:
+        is_stale = result.status is CacheStatus.STALE
         # Links in the HTML contain the prefix under which this client sees Totoro.
         key = (get_script_prefix(), query, is_stale)
 

@@ -1,7 +1,7 @@
-"""The two clocks of Totoro, in one place so that tests can bring their own.
+"""The two clocks of Totoro, in one place so that tests can replace them.
 
-`wall` tells what time it is, may be set and may step. `boot` only ever counts seconds, through
-suspend too; durations and deadlines come from it.
+`wall` is the time of day and may be set; `boot` only counts on, also while the machine sleeps, and
+serves for durations and deadlines.
 """
 
 import time
@@ -18,13 +18,18 @@ BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 class Clock:
     def boot(self) -> float:
+        """Return the seconds since the machine started."""
         return time.clock_gettime(BOOT)
+
+    def boot_us(self) -> int:
+        """Return the same in whole microseconds, which can be added without rounding."""
+        return int(self.boot() * 1_000_000)
 
     def wall(self) -> datetime:
         return datetime.now(UTC)
 
     def both(self) -> tuple[float, datetime]:
-        """The two clocks at one instant, so that one can be reckoned from the other."""
+        """Return `boot` and `wall` of one instant, to map times of one clock to the other."""
         readings = []
         for _ in range(TRIES):
             before, wall, after = self.boot(), self.wall(), self.boot()

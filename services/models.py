@@ -1,10 +1,10 @@
 from django.db import models
 
 
-class KeptSnapshot(models.Model):
-    """A good answer of the Ghibli API, kept for when it is away.
+class StoredSnapshot(models.Model):
+    """A snapshot in the database, the last known good when nothing newer is left.
 
-    One row for each time that the data changed; `timestamp` moves on while it stays the same.
+    Its `timestamp` is updated as long as a refresh brings the same movies.
     """
 
     timestamp = models.DateTimeField(db_index=True)

@@ -1,49 +1,48 @@
-"""The last known good: snapshots in the database, which outlive every process and Redis.
+"""The last known good in the database, which outlives every process and Redis.
 
-What comes out of the database is checked like what comes from the Ghibli API: a damaged row is a
-miss.
+A row is checked when it is read, like the data of the Ghibli API: a damaged one counts as missing.
 """
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import TypeVar
 
-import msgspec
 import structlog
 from django.db import DataError, Error, connections
 from django.db.models import QuerySet
 
 from services import metrics
-from services.catalogue.snapshot import BadEnvelope, Snapshot, is_from_the_future, snapshot_of
+from services.background import CoalescedCalls
+from services.catalogue.snapshot import (
+    InvalidSnapshot,
+    Snapshot,
+    decode_movies,
+    is_from_the_future,
+)
 from services.clock import Clock
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 
 log = structlog.get_logger(__name__)
 
-# After a failure the database is left alone for this long (seconds), so that a flight, which may read
-# and write, costs one attempt.
-PAUSE = 1.0
-# Newest rows that may be damaged before the database counts as one without any.
-MOST_DAMAGED = 1000
-# What a row raises that somebody else wrote, or that a disk has damaged. SQLite keeps any type in any
-# column.
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    msgspec.MsgspecError,
-)
+# The longest that a refresh waits for the database: no time-out of its own covers the look-up of its
+# name.
+WAIT_SECONDS = 1.5
+# After an error the database is skipped for this long, so that a refresh, which may read and write,
+# pays for one attempt.
+PAUSE_SECONDS = 1.0
+# Newest rows that may be damaged before the database counts as empty.
+MAX_DAMAGED_ROWS = 1000
+# What reading a row raises that somebody else wrote or a disk has damaged. SQLite stores values of any
+# type in any column.
+UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 
 T = TypeVar("T")
 
 
 class DatabaseStore:
-    """The last-known-good snapshots, one row for each time that the data changed.
+    """One row for each time that the data changed; `history` says how many rows stay.
 
-    Called outside of requests. `history`: how many rows to keep; `using`: Django's name for the
-    database.
+    `newest`, `save` and `is_available` take WAIT_SECONDS at most, in a thread of their own, and raise
+    nothing. The other methods are for commands and raise django.db.Error.
     """
 
     def __init__(
@@ -52,43 +51,40 @@ class DatabaseStore:
         self._history, self._using = history, using
         self._clock = clock or Clock()
         self._paused_until = 0.0
+        self._calls = CoalescedCalls("database")
 
     def newest(self) -> Snapshot | None:
-        """The newest readable row; None without one, or without the database."""
-        return self._tried("read", self._newest)
+        """Return the newest readable row; None without one or without the database."""
+        return self._attempt("read", self._newest)
 
-    def keep(self, snapshot: Snapshot) -> None:
-        """One row if the data changed; else the newest row's timestamp moves on."""
-        self._tried("write", lambda: self._keep(snapshot))
+    def save(self, snapshot: Snapshot) -> None:
+        """Insert a row if the data changed, else date the newest row anew."""
+        self._attempt("write", lambda: self._save(snapshot))
 
-    def keep_oldest(self, snapshot: Snapshot) -> bool:
-        """Keep it unless there is a readable one already; says which. Raises django.db.Error."""
+    def is_available(self) -> bool:
+        try:
+            check = self._calls.start("check", self._run, self._rows().exists)
+            return check.result(WAIT_SECONDS) in (True, False)
+        except (Error, TimeoutError):
+            return False
+
+    def save_oldest(self, snapshot: Snapshot) -> bool:
+        """Insert the snapshot if there is no readable one; return whether that was so."""
         if self._newest():
             return False
         self._insert(snapshot)
         return True
 
     def prune(self, keep: int) -> int:
-        """Delete all but the newest `keep` rows; gives how many. Raises django.db.Error."""
+        """Delete all but the newest `keep` rows; return how many."""
         too_old = list(self._rows().values_list("pk", flat=True)[keep:])
         return self._rows().filter(pk__in=too_old).delete()[0] if too_old else 0
-
-    def is_well(self) -> bool:
-        try:
-            self._rows().exists()
-        except Error:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Give back this thread's connection: it is needed once a minute at the most."""
-        connections[self._using].close()
 
     def _newest(self) -> Snapshot | None:
         row, _ = self._newest_readable()
         return row[1] if row else None
 
-    def _keep(self, snapshot: Snapshot) -> None:
+    def _save(self, snapshot: Snapshot) -> None:
         row, damaged = self._newest_readable()
         if damaged:
             self._rows().filter(pk__in=damaged).delete()
@@ -101,58 +97,65 @@ class DatabaseStore:
             self.prune(self._history)
 
     def _newest_readable(self) -> tuple[tuple[int, Snapshot] | None, list[int]]:
-        """The newest row that can be read, with its key, and the keys of damaged ones before it."""
+        """Return key and snapshot of the newest readable row, and the keys of damaged newer ones."""
         damaged: list[int] = []
-        for key in self._rows().values_list("pk", flat=True)[: MOST_DAMAGED + 1]:
+        for key in self._rows().values_list("pk", flat=True)[: MAX_DAMAGED_ROWS + 1]:
             try:
                 return (key, self._read(key)), damaged
-            except BadEnvelope as error:
+            except InvalidSnapshot as error:
                 log.warning("database_row_invalid", row=key, error=str(error))
-                metrics.database_troubles.labels("refused").inc()
+                metrics.database_errors.labels("invalid_row").inc()
                 damaged.append(key)
         return None, damaged
 
     def _read(self, key: int) -> Snapshot:
-        """One row, so that one which the database's own library cannot read hides no other."""
+        """Read one row, so that one which the database's library cannot read hides no other."""
         try:
-            snapshot = _kept(self._rows().get(pk=key))
+            row = self._rows().get(pk=key)
+            snapshot = Snapshot(row.timestamp, decode_movies(row.body, row.digest))
+            is_future = is_from_the_future(snapshot.timestamp, self._clock.wall())
+        except InvalidSnapshot:
+            raise
         except Error as error:
-            # psycopg and sqlite3 say so of values that Python cannot hold. Any other error is the
-            # database's own, a lock for one, and says nothing about the row.
+            # psycopg and sqlite3 raise these for values that Python cannot hold. Any other error is
+            # the database's own, a lock for example, and says nothing about the row.
             if not isinstance(error, DataError) and "Could not decode" not in str(error):
                 raise
-            raise BadEnvelope(type(error).__name__) from error
+            raise InvalidSnapshot(type(error).__name__) from error
         except UNREADABLE as error:
-            raise BadEnvelope(str(error)) from error
-        if is_from_the_future(snapshot.timestamp, self._clock.wall()):
-            raise BadEnvelope("dated ahead of the clock")
+            raise InvalidSnapshot(str(error)) from error
+        if is_future:
+            raise InvalidSnapshot("dated ahead of the clock")
         return snapshot
 
-    def _rows(self) -> QuerySet[KeptSnapshot]:
-        return KeptSnapshot.objects.using(self._using)
+    def _rows(self) -> QuerySet[StoredSnapshot]:
+        return StoredSnapshot.objects.using(self._using)
 
     def _insert(self, snapshot: Snapshot) -> None:
         self._rows().create(
             timestamp=snapshot.timestamp, digest=snapshot.digest, body=snapshot.body.decode()
         )
 
-    def _tried(self, action: str, attempt: Callable[[], T]) -> T | None:
+    def _attempt(self, action: str, query: Callable[[], T]) -> T | None:
+        """Return what the query returns; None if it fails, hangs, or failed a moment ago."""
         if self._clock.boot() < self._paused_until:
             return None
         try:
-            return attempt()
+            result: T = self._calls.start(action, self._run, query).result(WAIT_SECONDS)
+            return result
         except Error as error:
-            self._paused_until = self._clock.boot() + PAUSE
+            self._paused_until = self._clock.boot() + PAUSE_SECONDS
             sqlstate = getattr(error.__cause__, "sqlstate", None)
             log.warning(
-                "database_failed", action=action, error=type(error).__name__, sqlstate=sqlstate
+                "database_error", action=action, error=type(error).__name__, sqlstate=sqlstate
             )
-            metrics.database_troubles.labels(action).inc()
-            return None
+        except TimeoutError:
+            log.warning("database_error", action=action, error="TimeoutError", sqlstate=None)
+        metrics.database_errors.labels(action).inc()
+        return None
 
-
-def _kept(row: KeptSnapshot) -> Snapshot:
-    """What a row holds; ValueError or MsgspecError if it is damaged."""
-    if sha256(row.body.encode()).hexdigest() != row.digest:
-        raise BadEnvelope("damaged")
-    return snapshot_of(row.timestamp.isoformat(), row.body)
+    def _run(self, query: Callable[[], T]) -> T:
+        try:
+            return query()
+        finally:
+            connections[self._using].close()  # this thread's

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from services import metrics
 from services.clock import Clock
-from services.redis_store import FORMAT, LatchedRedis
+from services.redis_connection import KEY_PREFIX, RedisClient
 
 # Clients that a process remembers: some 0.5 KB each, so that a flood of addresses costs it 5 MB and
 # no more. One that is forgotten loses the tokens that were taken for it, or, without Redis, starts
@@ -87,11 +87,11 @@ class Ledger(Protocol):
 
 class RedisLedger:
     def __init__(self, rate: Rate, clock: Clock | None = None) -> None:
-        self._redis = LatchedRedis("quotas", clock or Clock())
-        self._lease = self._redis.connection.register_script(LEASE)
+        self._redis = RedisClient("quotas", clock or Clock())
+        self._lease = self._redis.client.register_script(LEASE)
         self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES)]
         # With another rate the windows are others, too.
-        self._prefix = f"totoro:{FORMAT}:quota:{rate.limit}/{rate.period}:"
+        self._prefix = f"{KEY_PREFIX}quota:{rate.limit}/{rate.period}:"
 
     def lease(self, client: str) -> Grant | None:
         def from_redis() -> Grant | None:
@@ -101,7 +101,7 @@ class RedisLedger:
                 raise ValueError("not what the script returns")
             return Grant(tokens, remaining, left / 1000)
 
-        return self._redis.either("lease_quota", from_redis, lambda: None)
+        return self._redis.call("lease_quota", from_redis, lambda: None)
 
 
 class ProcessLedger:
@@ -169,7 +169,7 @@ class Quotas:
                 # It counts where its token comes from, however long that was on the way.
                 allowed = window.take(now)
             if not allowed:
-                metrics.throttled.inc()
+                metrics.throttled_requests.inc()
             left = window.left(self._clock.boot())
             return Decision(bool(allowed), window.remaining, left, self._rate)
 

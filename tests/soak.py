@@ -57,7 +57,7 @@ REPLICAS = WORKERS = 2
 CONNECTIONS = 48
 # A client connects anew now and then, so that a worker that was killed gets its share again.
 RECONNECT_AFTER = 20
-LAST = "totoro:1:{movies}:last"
+STATE = "totoro:1:{movies}:state"
 # A worker that was killed is back by then.
 BETWEEN_KILLS = 8.0
 # Closed connections show up this long after a kill.
@@ -316,7 +316,7 @@ class Soak:
         away = {
             "upstream": is_open(history.upstream),
             # One that has come back empty holds nothing to fall back on.
-            "redis": is_open(history.redis) or not self.valkey.client.exists(LAST),
+            "redis": is_open(history.redis) or not self.valkey.client.exists(STATE),
             "database": is_open(history.database),
         }
         if not is_open(history.stopped):
@@ -430,7 +430,9 @@ def report(soak: Soak, minutes: float) -> bool:
     events = [
         told["event"]
         for replica in soak.replicas
-        for told in replica.events("flight_landed", "flight_late", "flight_failed", "lease_lost")
+        for told in replica.events(
+            "refresh_succeeded", "refresh_superseded", "refresh_failed", "lease_lost"
+        )
     ]
     other = [answer for answer in tally.responses if answer.status // 100 != 2 or answer.defect]
     lines: dict[str, object] = {

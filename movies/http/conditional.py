@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException
 
 from movies.http.negotiation import prefers_gzip
 from movies.http.representations import Rendition
-from services.freshness import Answer, Source
+from services.freshness.cache import CacheResult, CacheStatus
 
 
 class PreconditionFailed(APIException):
@@ -21,15 +21,15 @@ class PreconditionFailed(APIException):
     default_detail = "The answer is not the one that the request asks for."
 
 
-def freshness_headers(answer: Answer) -> dict[str, str]:
-    if answer.source is Source.STALE:
+def freshness_headers(answer: CacheResult) -> dict[str, str]:
+    if answer.status is CacheStatus.STALE:
         return {
             "Cache-Control": "no-cache",
             "Age": str(math.ceil(answer.age)),
-            "Cache-Status": f"totoro; hit; ttl={math.floor(answer.ttl)}; detail={answer.why}",
+            "Cache-Status": f"totoro; hit; ttl={math.floor(answer.ttl)}; detail={answer.reason}",
         }
     seconds = max(math.floor(answer.ttl), 0)
-    came_by = "hit" if answer.source is Source.HIT else "fwd=miss; fwd-status=200; stored"
+    came_by = "hit" if answer.status is CacheStatus.HIT else "fwd=miss; fwd-status=200; stored"
     return {
         # What is left of the minute, so without Age: a cache would subtract that once more.
         "Cache-Control": f"public, max-age={seconds}",
@@ -38,15 +38,15 @@ def freshness_headers(answer: Answer) -> dict[str, str]:
 
 
 def respond(
-    request: HttpRequest, answer: Answer, rendition: Rendition, content_type: str
+    request: HttpRequest, answer: CacheResult, rendition: Rendition, content_type: str
 ) -> HttpResponse:
     """The rendition of the movies, with how fresh it is."""
     modified = answer.snapshot.timestamp.timestamp()
     response = conditional_response(request, rendition, content_type, modified)
     for name, value in freshness_headers(answer).items():
         response[name] = value
-    if answer.source is not Source.STALE:
-        response.expires_at = answer.ends  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
+    if answer.status is not CacheStatus.STALE:
+        response.expires_at = answer.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
     return response
 
 

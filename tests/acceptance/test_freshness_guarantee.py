@@ -4,6 +4,7 @@ The fake Ghibli API stamps its clock into the data and counts its requests. Minu
 the law does not care how long they are.
 """
 
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fake_ghibli import FakeGhibli, Faults
-from services.sharing import LEASE
+from services.freshness.store import LEASE_SECONDS
 from tests.support import servers
 from tests.support.load_client import LoadResult, ObservedResponse, run_load, under_load
 from tests.support.processes import open_connections, process_state
@@ -306,11 +307,13 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
     with fleet_of(tmp_path, ttl=2, ahead=1) as fleet:
         run_load(fleet.urls, connections=8, each=2)
         # As if it had lasted for an hour.
-        fleet.valkey.client.set(f"{KEY}failures", 100, ex=600)
+        state = json.loads(fleet.valkey.client.get(f"{KEY}state") or b"{}")
+        state["backoff"] = {"failures": 100, "reason": "reset", "until": time.time_ns() // 1000}
+        fleet.valkey.client.set(f"{KEY}state", json.dumps(state), ex=600)
         fleet.upstream.faults.set({"reset": True})
 
         def failures() -> int:
-            return len(fleet.events("flight_failed"))
+            return len(fleet.events("refresh_failed"))
 
         with under_load(fleet.urls, connections=8, rate=20) as tally:
             wait_until(lambda: failures() >= 1, seconds=10)
@@ -345,7 +348,7 @@ def test_nobody_notices_that_a_leader_is_killed(tmp_path: Path) -> None:
             handed_over(tally)
 
         print_summary(f"killed, next flight after {until_next:.2f} s", tally, fleet)
-        assert until_next < LEASE + 0.5
+        assert until_next < LEASE_SECONDS + 0.5
         assert tally.unsuccessful == []
         assert tally.older_than(10) == []
         assert tally.backwards == []
@@ -373,11 +376,13 @@ def test_a_leader_that_stalls_and_wakes_late_is_refused(tmp_path: Path) -> None:
             os.kill(leader, signal.SIGSTOP)
             stopped = time.monotonic()
             try:
-                wait_until(lambda: fleet.events("flight_landed") == ["flight_landed"] * 2)
+                wait_until(lambda: fleet.events("refresh_succeeded") == ["refresh_succeeded"] * 2)
             finally:
                 os.kill(leader, signal.SIGCONT)
             until_next = time.monotonic() - stopped
-            wait_until(lambda: fleet.events("flight_late") == ["flight_late"], seconds=3)
+            wait_until(
+                lambda: fleet.events("refresh_superseded") == ["refresh_superseded"], seconds=3
+            )
             flights = fleet.flights
             handed_over(tally)
 

@@ -162,7 +162,7 @@ def test_a_refresh_continues_and_threads_become_free_when_waiting_clients_discon
                 impatient.enter_context(connect(server)).sendall(request("/movies/"))
             assert gate.reached.wait(10)
         gate.opened.set()
-        wait_until(lambda: bool(server.events("flight_landed")), what="the refresh completes")
+        wait_until(lambda: bool(server.events("refresh_succeeded")), what="the refresh completes")
 
         with ThreadPoolExecutor(Base.REQUEST_THREADS) as pool:
             sent = [request("/movies/")] * Base.REQUEST_THREADS
@@ -172,7 +172,7 @@ def test_a_refresh_continues_and_threads_become_free_when_waiting_clients_discon
         assert len({body for _, body in responses}) == 1
         assert time.monotonic() - started < 5
         assert (upstream.count("films"), upstream.count("people")) == (1, 1)
-        assert not server.events("flight_failed")
+        assert not server.events("refresh_failed")
         server.terminate()
 
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from fake_ghibli import FakeGhibli
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
 from tests.support.fakes import make_snapshot
 from tests.support.servers import Totoro, end, stored_snapshots, wait_until
 
-TABLE = "services_keptsnapshot"
+TABLE = "services_storedsnapshot"
 # What a row is changed to: SQLite keeps any type in any column.
 SQLITE = {
     "a word for a date": "timestamp = 'zzz'",
@@ -54,19 +56,19 @@ def test_a_damaged_row_hides_no_good_one_and_is_replaced(
 ) -> None:
     store = DatabaseStore(using=using)
     good = make_snapshot(NOW - timedelta(minutes=3), "Good")
-    store.keep(good)
+    store.save(good)
     for minutes in (2, 1.5, 1.2, 1.1):
-        store.keep(make_snapshot(NOW - timedelta(minutes=minutes), f"Damaged {minutes}"))
-    [*damaged, kept] = KeptSnapshot.objects.using(using).values_list("pk", flat=True)
+        store.save(make_snapshot(NOW - timedelta(minutes=minutes), f"Damaged {minutes}"))
+    [*damaged, kept] = StoredSnapshot.objects.using(using).values_list("pk", flat=True)
     with connections[using].cursor() as cursor:
         cursor.execute(f"UPDATE {TABLE} SET {change} WHERE id <> {kept}")
 
     assert store.newest() == good
 
     newer = make_snapshot(NOW - timedelta(minutes=1), "Newer")
-    store.keep(newer)
+    store.save(newer)
     assert store.newest() == newer
-    left = set(KeptSnapshot.objects.using(using).values_list("pk", flat=True))
+    left = set(StoredSnapshot.objects.using(using).values_list("pk", flat=True))
     if not change.startswith("timestamp"):  # a date may have put it behind the good one
         assert not left & set(damaged)
 
@@ -74,7 +76,7 @@ def test_a_damaged_row_hides_no_good_one_and_is_replaced(
 @pytest.mark.django_db(transaction=True)
 def test_a_database_that_is_locked_costs_no_good_row() -> None:
     store = DatabaseStore()
-    store.keep(make_snapshot(NOW - timedelta(minutes=3), "Good"))
+    store.save(make_snapshot(NOW - timedelta(minutes=3), "Good"))
     listed = False
 
     def lock_after_the_list(execute: Any, sql: str, *arguments: Any) -> Any:
@@ -84,10 +86,17 @@ def test_a_database_that_is_locked_costs_no_good_row() -> None:
         listed = listed or sql.startswith("SELECT")
         return execute(sql, *arguments)
 
-    with connections["default"].execute_wrapper(lock_after_the_list):
-        store.keep(make_snapshot(NOW - timedelta(minutes=1), "Newer"))
+    def lock(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        connection.execute_wrappers.append(lock_after_the_list)
 
-    [row] = KeptSnapshot.objects.all()
+    connection_created.connect(lock)
+    try:
+        store.save(make_snapshot(NOW - timedelta(minutes=1), "Newer"))
+    finally:
+        connection_created.disconnect(lock)
+    assert listed
+
+    [row] = StoredSnapshot.objects.all()
     assert "Good" in row.body
 
 

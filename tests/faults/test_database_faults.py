@@ -15,15 +15,17 @@ from typing import Any, ClassVar
 
 import pytest
 from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
-from services import freshness
 from services.catalogue.snapshot import Snapshot
+from services.freshness import policy
 from services.ghibli import client
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
 from tests.conftest import restart_service
 from tests.support.fakes import make_snapshot
@@ -33,8 +35,8 @@ from tests.support.servers import Postgres, Totoro, Valkey, wait_until
 from totoro.settings import redis_caches
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
-TABLE = "services_keptsnapshot"
-NEWEST = "SELECT max(timestamp) FROM services_keptsnapshot"
+TABLE = "services_storedsnapshot"
+NEWEST = "SELECT max(timestamp) FROM services_storedsnapshot"
 
 both_engines = pytest.mark.django_db(databases=["default", "postgres"], transaction=True)
 
@@ -54,7 +56,7 @@ def store(using: str) -> DatabaseStore:
     return DatabaseStore(using=using, history=3)
 
 
-def unlocked_rows(using: str) -> list[KeptSnapshot]:
+def unlocked_rows(using: str) -> list[StoredSnapshot]:
     """The rows; none while a writer holds the table: SQLite in memory does not wait for it."""
     try:
         return rows(using)
@@ -62,12 +64,12 @@ def unlocked_rows(using: str) -> list[KeptSnapshot]:
         return []
 
 
-def rows(using: str) -> list[KeptSnapshot]:
-    return list(KeptSnapshot.objects.using(using).all())
+def rows(using: str) -> list[StoredSnapshot]:
+    return list(StoredSnapshot.objects.using(using).all())
 
 
 def troubles(action: str) -> float:
-    return REGISTRY.get_sample_value("totoro_database_troubles_total", {"action": action}) or 0.0
+    return REGISTRY.get_sample_value("totoro_database_errors_total", {"action": action}) or 0.0
 
 
 # One row for each time that the data changed
@@ -79,7 +81,7 @@ def test_a_row_is_written_when_the_data_changed_and_else_its_timestamp_moves_on(
 ) -> None:
     kept = []
     for snapshot in (after(0), after(1), after(2, "Totoro"), after(3)):
-        store.keep(snapshot)
+        store.save(snapshot)
         kept.append([row.timestamp for row in rows(using)])
 
     times = [NOON + timedelta(minutes=minutes) for minutes in range(4)]
@@ -93,15 +95,15 @@ def test_a_row_is_written_when_the_data_changed_and_else_its_timestamp_moves_on(
 
 @both_engines
 def test_what_is_kept_comes_back_as_it_was(store: DatabaseStore) -> None:
-    store.keep(after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}"))
+    store.save(after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}"))
 
     assert store.newest() == after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}")
 
 
 @both_engines
 def test_what_is_older_than_the_newest_row_is_not_kept(store: DatabaseStore, using: str) -> None:
-    store.keep(after(5))
-    store.keep(after(4, "Totoro"))
+    store.save(after(5))
+    store.save(after(4, "Totoro"))
 
     assert [row.timestamp for row in rows(using)] == [after(5).timestamp]
 
@@ -109,16 +111,16 @@ def test_what_is_older_than_the_newest_row_is_not_kept(store: DatabaseStore, usi
 @both_engines
 def test_only_so_many_rows_are_kept(store: DatabaseStore, using: str) -> None:
     for minute in range(6):
-        store.keep(after(minute, f"Film {minute}"))
+        store.save(after(minute, f"Film {minute}"))
 
     assert [row.timestamp for row in rows(using)] == [after(m).timestamp for m in (5, 4, 3)]
     assert store.newest() == after(5, "Film 5")
 
 
-def rewrite(body: Callable[[str], str]) -> Callable[[KeptSnapshot], None]:
+def rewrite(body: Callable[[str], str]) -> Callable[[StoredSnapshot], None]:
     """Another body, with the digest that belongs to it."""
 
-    def damage(row: KeptSnapshot) -> None:
+    def damage(row: StoredSnapshot) -> None:
         from hashlib import sha256
 
         row.body = body(row.body)
@@ -127,19 +129,19 @@ def rewrite(body: Callable[[str], str]) -> Callable[[KeptSnapshot], None]:
     return damage
 
 
-def flip(row: KeptSnapshot) -> None:
+def flip(row: StoredSnapshot) -> None:
     row.body = row.body.replace("Ponyo", "Pojyo")
 
 
-def cut(row: KeptSnapshot) -> None:
+def cut(row: StoredSnapshot) -> None:
     row.body = row.body[: len(row.body) // 2]
 
 
-def forget_the_digest(row: KeptSnapshot) -> None:
+def forget_the_digest(row: StoredSnapshot) -> None:
     row.digest = ""
 
 
-DAMAGES: dict[str, Callable[[KeptSnapshot], None]] = {
+DAMAGES: dict[str, Callable[[StoredSnapshot], None]] = {
     "cut short": cut,
     "a bit flipped": flip,
     "no digest": forget_the_digest,
@@ -155,26 +157,26 @@ DAMAGES: dict[str, Callable[[KeptSnapshot], None]] = {
 @both_engines
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_row_is_refused_and_counted_and_the_one_before_it_taken(
-    damage: Callable[[KeptSnapshot], None], store: DatabaseStore, using: str
+    damage: Callable[[StoredSnapshot], None], store: DatabaseStore, using: str
 ) -> None:
-    store.keep(after(0, "Totoro"))
-    store.keep(after(1))
+    store.save(after(0, "Totoro"))
+    store.save(after(1))
     damaged = rows(using)[0]
     damage(damaged)
     damaged.save()
-    refused = troubles("refused")
+    refused = troubles("invalid_row")
 
     assert store.newest() == after(0, "Totoro")
-    assert troubles("refused") - refused == 1
+    assert troubles("invalid_row") - refused == 1
 
 
 @both_engines
 def test_a_damaged_row_is_not_kept_alive_by_the_same_data(store: DatabaseStore, using: str) -> None:
-    store.keep(after(0))
+    store.save(after(0))
     [row] = rows(using)
     flip(row)
     row.save()
-    store.keep(after(1))
+    store.save(after(1))
 
     assert store.newest() == after(1)
 
@@ -190,6 +192,7 @@ class Refusal:
     begin: tuple[str, ...]
     end: tuple[str, ...]
     reads: bool = True
+    each_connection: bool = False
 
 
 FULL = f"""
@@ -203,11 +206,17 @@ GONE = f"ALTER TABLE {TABLE} RENAME TO gone"
 BACK = f"ALTER TABLE gone RENAME TO {TABLE}"
 
 REFUSALS = {
-    "read-only SQLite": Refusal("default", ("PRAGMA query_only = 1",), ("PRAGMA query_only = 0",)),
+    "read-only SQLite": Refusal(
+        "default",
+        ("PRAGMA query_only = 1",),
+        ("PRAGMA query_only = 0",),
+        each_connection=True,
+    ),
     "read-only PostgreSQL": Refusal(
         "postgres",
         ("SET default_transaction_read_only = on",),
         ("SET default_transaction_read_only = off",),
+        each_connection=True,
     ),
     "full SQLite": Refusal(
         "default", ("VACUUM", "PRAGMA max_page_count = 1"), ("PRAGMA max_page_count = 1000000",)
@@ -224,6 +233,25 @@ def execute(using: str, statements: tuple[str, ...]) -> None:
             cursor.execute(statement)
 
 
+@contextmanager
+def refused(refusal: Refusal) -> Iterator[None]:
+    """While the block lasts; on each new connection, too, as some settings are a connection's own."""
+
+    def begin(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        if connection.alias == refusal.engine:
+            execute(refusal.engine, refusal.begin)
+
+    if refusal.each_connection:
+        connection_created.connect(begin)
+    else:
+        execute(refusal.engine, refusal.begin)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(begin)
+        execute(refusal.engine, refusal.end)
+
+
 @pytest.fixture(params=REFUSALS.values(), ids=list(REFUSALS))
 def refusal(request: pytest.FixtureRequest) -> Refusal:
     found: Refusal = request.param
@@ -233,24 +261,21 @@ def refusal(request: pytest.FixtureRequest) -> Refusal:
 @both_engines
 def test_a_refusal_is_counted_and_goes_no_further(refusal: Refusal) -> None:
     store = DatabaseStore(using=refusal.engine)
-    store.keep(after(0))
+    store.save(after(0))
     long = after(1, "x" * 100_000)  # a full SQLite may have room left in its pages
     before = troubles("write"), troubles("read")
 
-    execute(refusal.engine, refusal.begin)
-    try:
-        store.keep(long)
+    with refused(refusal):
+        store.save(long)
         for _ in range(3):
-            store.keep(long)  # within the pause: it is left alone
+            store.save(long)  # within the pause: it is left alone
             store.newest()
         counted = troubles("write") - before[0], troubles("read") - before[1]
         found = DatabaseStore(using=refusal.engine).newest()
-    finally:
-        execute(refusal.engine, refusal.end)
 
     assert counted == (1, 0)
     assert found == (after(0) if refusal.reads else None)
-    DatabaseStore(using=refusal.engine).keep(long)
+    DatabaseStore(using=refusal.engine).save(long)
     assert DatabaseStore(using=refusal.engine).newest() == long
 
 
@@ -271,10 +296,10 @@ class Watched:
         self.server, self.newest_row = server, newest_row
 
     def troubles(self) -> int:
-        return len(self.server.events("database_failed"))
+        return len(self.server.events("database_error"))
 
     def flights(self) -> int:
-        return len(self.server.events("flight_landed", "flight_late", "flight_failed"))
+        return len(self.server.events("refresh_succeeded", "refresh_superseded", "refresh_failed"))
 
     def assert_nobody_notices(self) -> None:
         """Until a flight has met the trouble and another has followed, with requests all the time."""
@@ -549,7 +574,7 @@ def test_without_a_migrated_database_everything_else_works(tmp_path: Path) -> No
 def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
     api: Client, settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freshness, "COOL_DOWNS", (0.05,))
+    monkeypatch.setattr(policy, "BACKOFF_SECONDS", (0.05,))
     monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
     with ScriptedUpstream() as upstream, FaultProxy(valkey.port) as redis:
         url = f"redis://127.0.0.1:{redis.port}/0"
@@ -580,7 +605,7 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
         assert api.get("/readyz").status_code == 200
 
 
-def str_of_row(row: KeptSnapshot) -> str:
+def str_of_row(row: StoredSnapshot) -> str:
     return row.timestamp.isoformat(timespec="microseconds")
 
 

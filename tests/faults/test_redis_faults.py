@@ -18,7 +18,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
-from services import redis_store
+from services import redis_connection
 from tests.conftest import restart_service
 from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_upstream import FILMS, Gate, ScriptedUpstream, then
@@ -28,7 +28,7 @@ from totoro.settings import redis_caches
 # Flights write from a thread of their own, which a transaction around the test would not see.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CURRENT = "totoro:1:{movies}:current"
+STATE = "totoro:1:{movies}:state"
 
 
 @dataclass
@@ -211,7 +211,9 @@ def through(row: Row, redis: Redis, settings: Settings, monkeypatch: pytest.Monk
     settings.REDIS_URL = redis.url
     settings.CACHES = redis_caches(redis.url)
     settings.CACHE_TTL, settings.REFRESH_AHEAD = row.minute, row.minute / 3
-    monkeypatch.setattr(redis_store, "LATCH", min(row.minute, redis_store.LATCH))
+    monkeypatch.setattr(
+        redis_connection, "BREAKER_SECONDS", min(row.minute, redis_connection.BREAKER_SECONDS)
+    )
     return redis
 
 
@@ -227,7 +229,7 @@ def fresh(asked: Client | Totoro, minute: float) -> Any:
 
 
 def is_shared(redis: Redis) -> bool:
-    return bool(redis.server.client.exists(CURRENT))
+    return bool(redis.server.client.exists(STATE))
 
 
 @every_row
@@ -306,8 +308,8 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
     api: Client,
     upstream: FakeGhibli,
 ) -> None:
-    assert redis_store.LATCH == 2
-    monkeypatch.setattr(redis_store, "LATCH", 0.8)
+    assert redis_connection.BREAKER_SECONDS == 2
+    monkeypatch.setattr(redis_connection, "BREAKER_SECONDS", 0.8)
     settings.CACHE_TTL, settings.REFRESH_AHEAD = 0.5, 0.2
     api.get("/movies/")
     with black_hole(through):
@@ -320,7 +322,9 @@ def test_it_is_asked_once_in_a_while_when_it_hangs(
         wait_until(asked_twice)
         asked = list(through.proxy.request_times)
 
-    assert all(later - earlier >= redis_store.LATCH for earlier, later in pairwise(asked))
+    assert all(
+        later - earlier >= redis_connection.BREAKER_SECONDS for earlier, later in pairwise(asked)
+    )
 
 
 # When it dies at the worst moment

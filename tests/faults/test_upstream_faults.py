@@ -27,11 +27,11 @@ from django.test import Client
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
-from services import freshness
 from services.exceptions import Reason
+from services.freshness import policy
 from services.ghibli import client, transport
 from services.ghibli.client import GhibliClient
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 from tests.conftest import restart_service
 from tests.support.fault_proxy import FaultProxy
 from tests.support.processes import proc
@@ -351,7 +351,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
-    monkeypatch.setattr(freshness, "COOL_DOWNS", (COOL_DOWN,))
+    monkeypatch.setattr(policy, "BACKOFF_SECONDS", (COOL_DOWN,))
     monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
 
 
@@ -405,15 +405,15 @@ class Flights:
 
     def failed(self) -> list[dict[str, Any]]:
         events = [record.msg for record in self.log.records if isinstance(record.msg, dict)]
-        return [event for event in events if event["event"] == "flight_failed"]
+        return [event for event in events if event["event"] == "refresh_failed"]
 
     def _counted(self) -> dict[tuple[str, str], float]:
         return {
             (sample.labels["outcome"], sample.labels["reason"]): sample.value
             for metric in REGISTRY.collect()
-            if metric.name == "totoro_flights"
+            if metric.name == "totoro_refreshes"
             for sample in metric.samples
-            if sample.name == "totoro_flights_total"
+            if sample.name == "totoro_refreshes_total"
         }
 
 
@@ -470,7 +470,7 @@ def assert_one_failure(flights: Flights, reason: Reason) -> dict[str, Any]:
 
 def assert_only_good_data_was_kept() -> None:
     restart_service()  # which waits for the last flight's row
-    [row] = KeptSnapshot.objects.all()
+    [row] = StoredSnapshot.objects.all()
     assert len(json.loads(row.body)) == len(CATALOGUE.films)
 
 
@@ -555,7 +555,7 @@ def test_trouble_is_shared_and_nobody_flies_while_it_cools_down(
         event = assert_one_failure(flights, Reason.UPSTREAM_5XX)
 
     assert {response.status_code for response in responses} == {503}
-    assert 4 <= event["cool_down"] <= 6
+    assert 4 <= event["backoff"] <= 6
     assert all(1 <= int(response["Retry-After"]) <= 6 for response in responses)
     assert world.upstream.count("films") == 2
 
@@ -594,7 +594,7 @@ def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
     seconds = time.monotonic() - started
     event = assert_one_failure(flights, Reason.RATE_LIMITED)
 
-    assert least <= event["cool_down"] <= most
+    assert least <= event["backoff"] <= most
     # The answers came at once, and without a flight.
     assert seconds < least
     assert world.upstream.count("films") == 1
@@ -666,7 +666,9 @@ def listed(api: Client) -> list[dict[str, Any]]:
 
 
 def mended(defect: str) -> float:
-    return REGISTRY.get_sample_value("totoro_mended_total", {"defect": defect}) or 0.0
+    return (
+        REGISTRY.get_sample_value("totoro_upstream_data_repairs_total", {"defect": defect}) or 0.0
+    )
 
 
 @pytest.mark.parametrize("collection", ["films", "people"])
@@ -903,10 +905,10 @@ def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
 
             def fails(flights: int = number + 1) -> bool:
                 assert server.get("/movies/").status_code == 200
-                return len(server.events("flight_failed")) == flights
+                return len(server.events("refresh_failed")) == flights
 
             wait_until(fails, seconds=30)
 
-        assert {event["reason"] for event in server.events("flight_failed")} == {"too_large"}
+        assert {event["reason"] for event in server.events("refresh_failed")} == {"too_large"}
         assert held(worker) - before < 16 * MIB
         server.terminate()

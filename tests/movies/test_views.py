@@ -244,4 +244,4 @@ def store_bundled_catalogue(*, age: timedelta) -> None:
 
     facts = bundled.load()
     movies = merge.build(facts.films, facts.people).movies
-    DatabaseStore().keep(Snapshot(datetime.now(UTC) - age, movies))
+    DatabaseStore().save(Snapshot(datetime.now(UTC) - age, movies))

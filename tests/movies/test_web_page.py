@@ -147,7 +147,7 @@ def test_shows_the_time_of_the_data(api: Client, visit: Open) -> None:
 
 def test_shows_that_the_data_is_stale(visit: Open, upstream: FakeGhibli) -> None:
     then = datetime.now(UTC) - timedelta(hours=1)
-    DatabaseStore().keep(Snapshot(then, MOVIES))
+    DatabaseStore().save(Snapshot(then, MOVIES))
     upstream.faults.status = 503
 
     response = visit()

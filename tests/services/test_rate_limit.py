@@ -30,7 +30,7 @@ from services.rate_limit import (
     Unlimited,
     quotas,
 )
-from services.redis_store import LATCH
+from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import FakeClock
 from tests.support.servers import Valkey
 from totoro.settings import redis_caches
@@ -281,7 +281,7 @@ def test_what_is_known_holds_while_redis_is_away(in_redis: Make, valkey: Valkey)
         assert worker.take("half") is None
     finally:
         valkey.client.config_set("maxmemory", 0)
-    clock.advance(LATCH)
+    clock.advance(BREAKER_SECONDS)
     assert take(worker, "half").remaining == 80 - 3
 
 
@@ -294,7 +294,7 @@ def test_when_redis_is_back_it_counts_again(in_redis: Make, valkey: Valkey) -> N
     finally:
         valkey.client.config_set("maxmemory", 0)
     assert worker.take("a") is None  # left alone
-    clock.advance(LATCH)
+    clock.advance(BREAKER_SECONDS)
 
     assert allowed(worker, 3) == 1
 

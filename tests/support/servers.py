@@ -254,7 +254,7 @@ def migrated_database() -> bytes:
 def stored_snapshots(folder: Path) -> int:
     """Count the snapshots in the SQLite file of a server that was started with this folder."""
     with closing(sqlite3.connect(folder / "totoro.sqlite3")) as database:
-        count: int = database.execute("SELECT COUNT(*) FROM services_keptsnapshot").fetchone()[0]
+        count: int = database.execute("SELECT COUNT(*) FROM services_storedsnapshot").fetchone()[0]
         return count
 
 

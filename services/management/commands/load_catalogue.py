@@ -23,7 +23,7 @@ class Command(BaseCommand):
         timestamp, films, people = bundled.load()
         snapshot = Snapshot(timestamp, merge.build(films, people).movies)
         try:
-            is_stored = DatabaseStore().keep_oldest(snapshot)
+            is_stored = DatabaseStore().save_oldest(snapshot)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {one_line(error)}") from error
         if not is_stored:

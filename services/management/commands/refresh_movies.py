@@ -1,4 +1,3 @@
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +8,13 @@ from services.catalogue import diff
 from services.catalogue.diff import Change, CollectionDiff, FieldChange, SnapshotDiff
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
-from services.exceptions import UpstreamError
-from services.freshness import Freshness
+from services.freshness.process_state import ProcessState
+from services.freshness.refresh import Outcome, Refreshed, Refresher, is_vain
+from services.freshness.state import SECOND, pending_entry
 from services.ghibli.client import GhibliClient
 from services.management.output import printable, shorten
 from services.movies import policy, shared_store
 from services.persistence import DatabaseStore
-from services.sharing import Lease, Refusal, kept
 
 # Of a text that changed: enough to see what it is about. `--verbosity 2` shows all of it.
 WIDTH = 60
@@ -35,72 +34,60 @@ class Command(BaseCommand):
         self.clock = Clock()
         self.database = DatabaseStore(history=settings.SNAPSHOT_HISTORY)
         self.store = shared_store()
-        if not self.store.is_well():
-            raise CommandError("Redis does not answer, so the workers could not share the answer.")
-        self.keeps = self.database.is_well()
-        if not self.keeps and not settings.REDIS_URL:
-            raise CommandError("The database cannot be used, and nobody else would see the answer.")
-        if not self.keeps:
+        if not self.store.is_available():
+            raise CommandError("Redis does not answer, so the workers could not share the data.")
+        has_database = self.database.is_available()
+        if not has_database and not settings.REDIS_URL:
+            raise CommandError("The database cannot be used, and nobody else would see the data.")
+        if not has_database:
             self.stderr.write("The database cannot be used: nothing is read or kept there.")
-        self.freshness = Freshness(self.store, self.database, policy(), self.clock)
-        before = self._last()
-        lease = self._lease()
-        try:
-            self._tell(before, self._fly(lease))
-        finally:
-            self.store.release(lease)
+        self.process = ProcessState(self.store, self.database, policy(), self.clock)
+        before = self._newest_known()
+        self._report(before, self._refresh())
 
-    def _last(self) -> Snapshot | None:
-        kept = [answer.snapshot for answer in self.store.view().answers]
-        kept += filter(None, [self.store.last(), self.database.newest() if self.keeps else None])
-        return max(kept, key=lambda snapshot: snapshot.timestamp, default=None)
+    def _newest_known(self) -> Snapshot | None:
+        self.process.sync()
+        self.process.load_last_known_good()
+        known = [*self.process.snapshots.values(), self.database.newest()]
+        return max(filter(None, known), key=lambda snapshot: snapshot.timestamp, default=None)
 
-    def _lease(self) -> Lease:
-        self.freshness.sync()
-        view = self.store.view()
-        if len(view.answers) > 1:  # Whoever has seen the second relies on it.
-            raise CommandError(
-                "The next answer is there already and goes live in"
-                f" {view.answers[0].left:.1f} s: there is nothing to ask for."
-            )
-        granted = self.store.acquire(view.newest)
-        if granted is Refusal.COOLING and (cool_down := self.store.view().cool_down):
-            raise CommandError(
-                f"The last flight failed ({cool_down.reason}): nobody asks the Ghibli API for"
-                f" {cool_down.left:.1f} s more."
-            )
-        if isinstance(granted, Refusal):
-            raise CommandError("Another worker asks the Ghibli API right now, or just did.")
-        return granted
-
-    def _fly(self, lease: Lease) -> Snapshot:
+    def _refresh(self) -> Snapshot:
         self._say(f"Asking {settings.GHIBLI_API_BASE_URL} …")
-        self.freshness.recall(lease.last)
-        took_off = self.clock.boot()
-        try:
-            with kept(lease, self.store):
-                fetched = GhibliClient(settings.GHIBLI_API_BASE_URL).fetch()
-            snapshot = self.freshness.land(lease, fetched, took_off)
-        except UpstreamError as error:
-            cool_down = self.freshness.crash(lease, error, random.uniform(-1, 1))  # noqa: S311
-            until = (
-                f" Nobody asks it again for {cool_down.left:.1f} s." if settings.REDIS_URL else ""
-            )
-            raise CommandError(
-                f"The Ghibli API failed ({error.reason}): {error}.{until}"
-            ) from error
-        if not snapshot:
-            raise CommandError("It took too long: another answer was there first.")
-        if self.keeps:
-            self.database.keep(snapshot)
+        client = GhibliClient(settings.GHIBLI_API_BASE_URL)
+        refresher = Refresher(self.process, self.store, client, self.database, self.clock)
+        refreshed = refresher.refresh(lambda: not is_vain(self.process.state, self.process.now()))
+        if not refreshed.snapshot:
+            raise CommandError(self._why_not(refreshed)) from refreshed.error
         self._say(
-            f"{_counted(snapshot)} as of {_moment(snapshot)},"
-            f" in {self.clock.boot() - took_off:.2f} s."
+            f"{_counted(refreshed.snapshot)} as of {_moment(refreshed.snapshot)},"
+            f" in {refreshed.seconds:.2f} s."
         )
-        return snapshot
+        return refreshed.snapshot
 
-    def _tell(self, before: Snapshot | None, snapshot: Snapshot) -> None:
-        self._say(self._when_live(snapshot))
+    def _why_not(self, refreshed: Refreshed) -> str:
+        state, now = self.process.state, self.process.now()
+        backoff = state.backoff
+        left = (backoff.until - now) / SECOND if backoff else 0.0
+        if error := refreshed.error:
+            until = f" Nobody asks it again for {left:.1f} s." if settings.REDIS_URL else ""
+            return f"The Ghibli API failed ({error.reason}): {error}.{until}"
+        if refreshed.outcome is Outcome.SUPERSEDED:
+            return "It took too long: another worker was faster."
+        if refreshed.outcome is Outcome.BUSY:
+            return "Another worker asks the Ghibli API right now, or just did."
+        if pending := pending_entry(state, now):
+            seconds = (pending.valid_from - now) / SECOND
+            return (
+                "The next entry is there already and activates in"
+                f" {seconds:.1f} s: there is nothing to ask for."
+            )
+        return (
+            f"The last refresh failed ({backoff.reason if backoff else ''}): nobody asks the Ghibli"
+            f" API for {left:.1f} s more."
+        )
+
+    def _report(self, before: Snapshot | None, snapshot: Snapshot) -> None:
+        self._say(self._when_used())
         if not before:
             self._say("There is no earlier snapshot to compare it with.")
         elif before.digest == snapshot.digest:
@@ -110,14 +97,14 @@ class Command(BaseCommand):
             for line in self._lines(diff.compare(before, snapshot)):
                 self._say(line)
 
-    def _when_live(self, snapshot: Snapshot) -> str:
+    def _when_used(self) -> str:
         if not settings.REDIS_URL:
             return "Without REDIS_URL the workers do not see it; it is only kept in the database."
-        now = self.clock.boot()
-        live = self.freshness.live(now)
-        if live and live.snapshot is not snapshot:
-            return f"It goes live in {live.end - now:.1f} s, when the current answer ends."
-        return "It is live."
+        now = self.process.now()
+        if pending := pending_entry(self.process.state, now):
+            seconds = (pending.valid_from - now) / SECOND
+            return f"It activates in {seconds:.1f} s, when the current entry expires."
+        return "It is in use."
 
     def _lines(self, difference: SnapshotDiff) -> Iterator[str]:
         if difference.is_empty:

@@ -10,7 +10,7 @@ from django.db import DatabaseError
 
 from services.catalogue.entities import Movie
 from services.management.output import one_line, table
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
 
 HEADINGS = ("timestamp", "age", "movies", "people", "digest", "size")
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             pruned = DatabaseStore().prune(options["prune"]) if options["prune"] else 0
-            snapshots = [_describe(row) for row in KeptSnapshot.objects.all()]
+            snapshots = [_describe(row) for row in StoredSnapshot.objects.all()]
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {one_line(error)}") from error
         if options["json"]:
@@ -48,7 +48,7 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _describe(row: KeptSnapshot) -> dict[str, Any]:
+def _describe(row: StoredSnapshot) -> dict[str, Any]:
     body = row.body.encode()
     return {
         "timestamp": row.timestamp.isoformat(),

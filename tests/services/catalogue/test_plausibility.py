@@ -7,10 +7,9 @@ from services.catalogue import merge
 from services.catalogue.plausibility import PlausibilityCheck
 from services.catalogue.snapshot import Snapshot
 from services.exceptions import Reason, UpstreamError
-from services.freshness import Freshness, Policy
+from services.freshness.store import InMemoryStore
 from services.ghibli.client import Fetched
-from services.persistence import DatabaseStore
-from services.sharing import Lease, ProcessStore
+from tests.services.freshness.workers import Database, WorkerUnderTest
 from tests.support.fakes import EPOCH, FakeClock
 
 
@@ -81,38 +80,20 @@ def test_a_good_refresh_in_between_restarts_the_count() -> None:
 # As a worker lives it
 
 
-class Database(DatabaseStore):
-    def __init__(self, kept: Snapshot | None) -> None:
-        self.kept = kept
-
-    def newest(self) -> Snapshot | None:
-        return self.kept
-
-    def close(self) -> None:
-        """There is no connection."""
-
-
-class Worker:
+class Worker(WorkerUnderTest):
     def __init__(
-        self, clock: FakeClock, store: ProcessStore | None = None, kept: Snapshot | None = None
+        self, clock: FakeClock, store: InMemoryStore | None = None, kept: Snapshot | None = None
     ) -> None:
-        self.clock = clock
-        policy = Policy(ttl=60, ahead=10, stale_if_error=3600)
-        store = store or ProcessStore(clock)
-        self.freshness = Freshness(store, Database(kept), policy, clock)
+        super().__init__(clock, store or InMemoryStore(clock), Database(kept))
 
     def fly(self, found: Sequence[dict[str, str]]) -> str:
-        """The reason for which the flight failed, or how many movies it brought."""
-        self.freshness._missed = True
-        lease, took_off = self.freshness.take_off(), self.clock.boot()
-        assert isinstance(lease, Lease)
-        self.freshness.recall(lease.last)
-        try:
-            landed = self.freshness.land(lease, Fetched(self.clock.wall(), found, PEOPLE), took_off)
-        except UpstreamError as error:
-            return self.freshness.crash(lease, error, 0.0).reason
-        assert landed
-        return f"{len(landed.movies)} movies"
+        """The reason for which the refresh failed, or how many movies it brought."""
+        self.upstream.make = lambda timestamp: Fetched(timestamp, found, PEOPLE)
+        refreshed = self.refresh()
+        if refreshed.error:
+            return refreshed.error.reason
+        assert refreshed.snapshot
+        return f"{len(refreshed.snapshot.movies)} movies"
 
 
 @pytest.fixture
@@ -140,7 +121,7 @@ def test_a_new_process_remembers_from_the_database_how_many_there_were(clock: Fa
 
 
 def test_a_new_process_learns_from_the_others_how_many_there_were(clock: FakeClock) -> None:
-    store = ProcessStore(clock)
+    store = InMemoryStore(clock)
     Worker(clock, store).fly(films(22))
     clock.advance(120)
 
@@ -148,7 +129,7 @@ def test_a_new_process_learns_from_the_others_how_many_there_were(clock: FakeClo
 
 
 def test_what_one_worker_believes_the_others_do_too(clock: FakeClock) -> None:
-    store = ProcessStore(clock)
+    store = InMemoryStore(clock)
     one, other = Worker(clock, store), Worker(clock, store)
     one.fly(films(22))
     clock.advance(60)

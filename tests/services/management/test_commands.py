@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -15,7 +16,7 @@ from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
 from services.catalogue import bundled
-from services.models import KeptSnapshot
+from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
 from tests.support.fakes import EPOCH, make_snapshot
 from tests.support.servers import (
@@ -58,9 +59,14 @@ def fails(environment: dict[str, str], *command: str, status: int = 1) -> str:
     process = manage(*command, environment=environment, check=False)
 
     assert process.returncode == status
-    [line] = process.stderr.splitlines()
+    [line] = said_to_people(process.stderr)
     assert line.startswith("CommandError: ")
     return line.removeprefix("CommandError: ")
+
+
+def said_to_people(stderr: str) -> list[str]:
+    """Lines that are not of the log."""
+    return [line for line in stderr.splitlines() if not line.startswith("{")]
 
 
 def without_database(environment: dict[str, str]) -> dict[str, str]:
@@ -68,7 +74,7 @@ def without_database(environment: dict[str, str]) -> dict[str, str]:
     return {**environment, "DATABASE_URL": url}
 
 
-# The database is read in a thread of its own, which a transaction around the test would not see.
+# A refresh reads the database in a thread, which a transaction around the test would lock out.
 @pytest.mark.django_db(transaction=True)
 class TestRefreshMovies:
     def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: FakeGhibli) -> None:
@@ -81,7 +87,7 @@ class TestRefreshMovies:
     def test_it_keeps_the_answer(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
 
-        [row] = KeptSnapshot.objects.all()
+        [row] = StoredSnapshot.objects.all()
         assert datetime.now(UTC) - row.timestamp < timedelta(seconds=10)
 
     def test_it_asks_the_ghibli_api_once_for_each_list(self, upstream: FakeGhibli) -> None:
@@ -91,12 +97,12 @@ class TestRefreshMovies:
 
     def test_it_says_that_nothing_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
-        kept = KeptSnapshot.objects.get().timestamp
+        kept = StoredSnapshot.objects.get().timestamp
 
         said = run("refresh_movies").splitlines()
 
         assert said[-1] == f"Nothing has changed since {kept:%Y-%m-%d %H:%M:%S} UTC."
-        assert KeptSnapshot.objects.get().timestamp > kept
+        assert StoredSnapshot.objects.get().timestamp > kept
 
     def test_it_says_what_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
@@ -152,7 +158,7 @@ class TestRefreshMovies:
 
     def test_it_can_be_quiet(self, upstream: FakeGhibli) -> None:
         assert run("refresh_movies", "--verbosity", "0") == ""
-        assert KeptSnapshot.objects.count() == 1
+        assert StoredSnapshot.objects.count() == 1
 
     @pytest.mark.parametrize("films", [[], [{"id": "1"}], {}])
     def test_what_cannot_be_used_is_not_kept(self, upstream: FakeGhibli, films: object) -> None:
@@ -162,7 +168,7 @@ class TestRefreshMovies:
         with pytest.raises(CommandError, match="The Ghibli API failed"):
             run("refresh_movies")
 
-        [row] = KeptSnapshot.objects.all()
+        [row] = StoredSnapshot.objects.all()
         assert "Ponyo" in row.body
 
 
@@ -178,7 +184,7 @@ class TestRefreshMoviesForAll:
         assert first.startswith(
             "The Ghibli API failed (upstream_5xx): the status is 500. Nobody asks it again"
         )
-        assert second.startswith("The last flight failed (upstream_5xx): nobody asks")
+        assert second.startswith("The last refresh failed (upstream_5xx): nobody asks")
         # One flight; the request that fails first cuts the other off.
         assert 1 <= len(upstream.requests) <= 2
         assert not valkey.client.exists(LEASE)
@@ -201,9 +207,9 @@ class TestRefreshMoviesForAll:
         staged = manage("refresh_movies", environment=environment)
         why = fails(environment, "refresh_movies")
 
-        assert "\nIt is live.\n" in live.stdout
-        assert "\nIt goes live in 5" in staged.stdout
-        assert why.startswith("The next answer is there already and goes live in 5")
+        assert "\nIt is in use.\n" in live.stdout
+        assert "\nIt activates in 5" in staged.stdout
+        assert why.startswith("The next entry is there already and activates in 5")
         assert upstream.count("films") == 2
 
     def test_without_a_database_redis_knows_what_was_before(
@@ -211,12 +217,14 @@ class TestRefreshMoviesForAll:
     ) -> None:
         away = {**without_database(environment), "CACHE_TTL": "1"}
         manage("refresh_movies", environment=away)
-        wait_until(lambda: not valkey.client.exists("totoro:1:{movies}:current"))
+        end = json.loads(valkey.client.get("totoro:1:{movies}:state"))["current"]["expires_at"]  # type: ignore[arg-type]
+        wait_until(lambda: time.time_ns() // 1000 > end)
 
         process = manage("refresh_movies", environment=away)
 
         assert "\nNothing has changed since " in process.stdout
-        assert process.stderr == "The database cannot be used: nothing is read or kept there.\n"
+        [line] = said_to_people(process.stderr)
+        assert line == "The database cannot be used: nothing is read or kept there."
 
     def test_without_redis_it_does_not_ask(
         self, upstream: FakeGhibli, environment: dict[str, str]
@@ -225,7 +233,7 @@ class TestRefreshMoviesForAll:
 
         why = fails(away, "refresh_movies")
 
-        assert why == "Redis does not answer, so the workers could not share the answer."
+        assert why == "Redis does not answer, so the workers could not share the data."
         assert upstream.requests == []
 
     def test_without_redis_and_database_it_would_be_for_nobody(
@@ -233,7 +241,7 @@ class TestRefreshMoviesForAll:
     ) -> None:
         why = fails({**without_database(environment), "REDIS_URL": ""}, "refresh_movies")
 
-        assert why == "The database cannot be used, and nobody else would see the answer."
+        assert why == "The database cannot be used, and nobody else would see the data."
         assert upstream.requests == []
 
     @pytest.fixture
@@ -415,17 +423,17 @@ class TestCheckUpstream:
 
 def save_snapshots(*titles: str) -> None:
     for number, title in enumerate(titles):
-        DatabaseStore().keep(make_snapshot(EPOCH + timedelta(minutes=number), title))
+        DatabaseStore().save(make_snapshot(EPOCH + timedelta(minutes=number), title))
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 class TestSnapshots:
     def test_says_that_there_are_no_snapshots(self) -> None:
         assert run("snapshots") == "The database has no snapshots.\n"
 
     def test_lists_the_newest_first(self) -> None:
         save_snapshots("Ponyo", "Totoro")
-        newest, oldest = KeptSnapshot.objects.all()
+        newest, oldest = StoredSnapshot.objects.all()
 
         heading, first, second = run("snapshots").splitlines()
 
@@ -436,8 +444,8 @@ class TestSnapshots:
         assert second.endswith(f"  1       1       {oldest.digest[:12]}  0.3 KB")
 
     def test_prints_json(self) -> None:
-        DatabaseStore().keep(make_snapshot(datetime.now(UTC) - timedelta(hours=1)))
-        [row] = KeptSnapshot.objects.all()
+        DatabaseStore().save(make_snapshot(datetime.now(UTC) - timedelta(hours=1)))
+        [row] = StoredSnapshot.objects.all()
 
         [snapshot] = json.loads(run("snapshots", "--json"))["snapshots"]
 
@@ -454,7 +462,7 @@ class TestSnapshots:
     @pytest.mark.parametrize("broken", [{"body": "[]"}, {"digest": "0" * 64}])
     def test_marks_damaged_snapshots(self, broken: dict[str, str]) -> None:
         save_snapshots("Ponyo", "Totoro")
-        KeptSnapshot.objects.filter(pk=KeptSnapshot.objects.all()[1].pk).update(**broken)
+        StoredSnapshot.objects.filter(pk=StoredSnapshot.objects.all()[1].pk).update(**broken)
 
         _, first, second = run("snapshots").splitlines()
 
@@ -467,7 +475,7 @@ class TestSnapshots:
         lines = run("snapshots", "--prune", "2").splitlines()
 
         assert lines[0] == "Deleted 1, 2 left."
-        assert [row.timestamp.minute for row in KeptSnapshot.objects.all()] == [2, 1]
+        assert [row.timestamp.minute for row in StoredSnapshot.objects.all()] == [2, 1]
 
     def test_prints_the_number_of_deleted_snapshots_as_json(self) -> None:
         save_snapshots("One", "Two", "Three")
@@ -484,7 +492,7 @@ class TestSnapshots:
         with pytest.raises(CommandError, match="must be a whole number, 1 or more"):
             run("snapshots", f"--prune={number}")
 
-        assert KeptSnapshot.objects.count() == 1
+        assert StoredSnapshot.objects.count() == 1
 
     def test_fails_with_one_line_if_the_database_cannot_be_used(
         self, environment: dict[str, str]
@@ -494,7 +502,7 @@ class TestSnapshots:
         assert message.startswith("The database cannot be used: connection failed")
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 class TestLoadCatalogue:
     def test_stores_the_bundled_catalogue_as_last_known_good(self) -> None:
         assert run("load_catalogue") == "Loaded 22 movies as of 2026-11-23.\n"
@@ -509,11 +517,11 @@ class TestLoadCatalogue:
         output = run("load_catalogue")
 
         assert output == "The database has a snapshot already: nothing loaded.\n"
-        assert KeptSnapshot.objects.count() == 1
+        assert StoredSnapshot.objects.count() == 1
 
     def test_a_damaged_snapshot_does_not_count(self) -> None:
         save_snapshots("Ponyo")
-        KeptSnapshot.objects.update(digest="0" * 64)
+        StoredSnapshot.objects.update(digest="0" * 64)
 
         assert run("load_catalogue").startswith("Loaded 22 movies")
 

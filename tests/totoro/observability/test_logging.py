@@ -92,7 +92,7 @@ def test_an_unavailable_ghibli_api_is_logged_as_a_warning(broken_server: Totoro)
     assert broken_server.get("/movies/").status_code == 503
 
     def failures() -> list[Line]:
-        return [line for line in lines(broken_server) if line["event"] == "flight_failed"]
+        return [line for line in lines(broken_server) if line["event"] == "refresh_failed"]
 
     wait_until(lambda: bool(failures()), seconds=5)
     assert failures()[0]["level"] == "warning"

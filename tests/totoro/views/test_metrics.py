@@ -101,7 +101,7 @@ def ask_until(server: Totoro, *, flights: int) -> int:
         nonlocal asked
         asked += 1
         server.get("/movies/")
-        landed = value(scrape(server), "totoro_flight_seconds_count", outcome="landed")
+        landed = value(scrape(server), "totoro_refresh_duration_seconds_count", outcome="succeeded")
         return landed == flights
 
     wait_until(have_landed)
@@ -113,11 +113,10 @@ def test_any_worker_tells_of_all(two: Totoro) -> None:
 
     scrapes = [scrape(two) for _ in range(20)]
 
-    assert [total(found, "totoro_answers_total") for found in scrapes] == [asked] * 20
-    assert value(scrapes[0], "totoro_answers_total", source="miss") == 2
-    assert value(scrapes[0], "totoro_leases_total", outcome="granted") == 2
-    assert value(scrapes[0], "totoro_publications_total", outcome="live") == 2
-    assert value(scrapes[0], "totoro_flights_total", outcome="landed", reason="") == 2
+    assert [total(found, "totoro_cache_results_total") for found in scrapes] == [asked] * 20
+    assert value(scrapes[0], "totoro_cache_results_total", status="miss") == 2
+    assert value(scrapes[0], "totoro_lease_requests_total", outcome="granted") == 2
+    assert value(scrapes[0], "totoro_refreshes_total", outcome="succeeded", reason="") == 2
 
 
 def test_what_a_worker_counted_outlives_it(two: Totoro) -> None:
@@ -132,7 +131,7 @@ def test_what_a_worker_counted_outlives_it(two: Totoro) -> None:
     counted = {name: number for name, number in before.items() if name[0] not in changing}
     assert {name: after.get(name) for name in counted} == counted
     asked += ask_until(two, flights=3)
-    assert total(scrape(two), "totoro_answers_total") == asked
+    assert total(scrape(two), "totoro_cache_results_total") == asked
 
 
 def test_each_server_counts_from_nothing_and_leaves_nothing(tmp_path: Path, start: Start) -> None:
@@ -152,7 +151,7 @@ def test_each_server_counts_from_nothing_and_leaves_nothing(tmp_path: Path, star
     server.terminate()
 
     assert files
-    assert total(found, "totoro_flights_total") == 0
+    assert total(found, "totoro_refreshes_total") == 0
     assert folder.parent == IN_MEMORY
     assert not folder.exists()
     assert another not in (old, folder)
@@ -170,7 +169,7 @@ def test_the_datas_age_is_that_of_the_scrape(start: Start) -> None:
     assert value(new, "totoro_snapshot_age_seconds") is None
     ages = [value(found, "totoro_snapshot_age_seconds") or 0 for found in (first, second)]
     assert 0 < ages[0] < ages[1] < 10
-    assert (value(second, "totoro_fence") or 0) > 1e15
+    assert (value(second, "totoro_fencing_token") or 0) > 1e15
 
 
 def test_a_failed_flight_is_counted_with_its_reason(start: Start, upstream: FakeGhibli) -> None:
@@ -185,10 +184,10 @@ def test_a_failed_flight_is_counted_with_its_reason(start: Start, upstream: Fake
     reasons = {**dict.fromkeys(Reason, 0), Reason.UPSTREAM_5XX: 1}
     for reason, count in reasons.items():
         labels = {"outcome": "failed", "reason": str(reason)}
-        assert value(before, "totoro_flights_total", **labels) == 0
-        assert value(after, "totoro_flights_total", **labels) == count
-    assert value(after, "totoro_flight_seconds_count", outcome="failed") == 1
-    assert (value(after, "totoro_answers_total", source="stale") or 0) >= 1
+        assert value(before, "totoro_refreshes_total", **labels) == 0
+        assert value(after, "totoro_refreshes_total", **labels) == count
+    assert value(after, "totoro_refresh_duration_seconds_count", outcome="failed") == 1
+    assert (value(after, "totoro_cache_results_total", status="stale") or 0) >= 1
 
 
 def test_what_was_mended_is_counted(start: Start, upstream: FakeGhibli) -> None:
@@ -201,28 +200,28 @@ def test_what_was_mended_is_counted(start: Start, upstream: FakeGhibli) -> None:
 
     found = scrape(server)
 
-    assert value(found, "totoro_mended_total", defect="duplicate") == 1
-    assert value(found, "totoro_mended_total", defect="unknown_film") == 2
+    assert value(found, "totoro_upstream_data_repairs_total", defect="duplicate") == 1
+    assert value(found, "totoro_upstream_data_repairs_total", defect="unknown_film") == 2
 
 
 def test_troubles_of_redis_and_the_database_are_counted(start: Start) -> None:
     server = start(migrate=False, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     server.get("/movies/")
 
-    wait_until(lambda: total(scrape(server), "totoro_database_troubles_total") > 0)
+    wait_until(lambda: total(scrape(server), "totoro_database_errors_total") > 0)
     found = scrape(server)
 
-    assert total(found, "totoro_redis_troubles_total") >= 1
+    assert total(found, "totoro_redis_errors_total") >= 1
 
 
 def test_values_in_redis_that_are_not_ours_are_counted(start: Start, valkey: Valkey) -> None:
-    valkey.client.set("totoro:1:{movies}:current", "rubbish", px=60_000)
+    valkey.client.set("totoro:1:{movies}:state", "rubbish", px=60_000)
     server = start(REDIS_URL=valkey.url)
     server.get("/movies/")
 
     found = scrape(server)
 
-    assert value(found, "totoro_redis_values_refused_total") == 1
+    assert value(found, "totoro_redis_invalid_values_total") == 1
 
 
 def test_no_metric_is_there_that_nobody_counts() -> None:
@@ -235,17 +234,18 @@ def test_no_metric_is_there_that_nobody_counts() -> None:
 
 def test_every_command_of_redis_and_action_of_the_database_has_its_counter(start: Start) -> None:
     code = "".join(file.read_text() for file in (ROOT / "services").rglob("*.py"))
-    commands = {*re.findall(r"either\(\s*\"(\w+)\"", code)}
-    actions = {*re.findall(r"_tried\(\s*\"(\w+)\"", code)}
+    matches = re.findall(r"@or_in_memory\n +def (\w+)|\.call\(\s*\"(\w+)\"", code)
+    commands = {name for match in matches for name in match if name}
+    actions = {*re.findall(r"_attempt\(\s*\"(\w+)\"", code)}
     assert commands
     assert actions
 
     before = scrape(start())
 
     for command in commands:
-        assert value(before, "totoro_redis_troubles_total", command=command) == 0, command
+        assert value(before, "totoro_redis_errors_total", command=command) == 0, command
     for action in actions:
-        assert value(before, "totoro_database_troubles_total", action=action) == 0, action
+        assert value(before, "totoro_database_errors_total", action=action) == 0, action
 
 
 def test_after_a_restart_on_last_known_good_data_its_age_is_told(
@@ -271,8 +271,8 @@ def test_errors_are_counted_from_zero_and_unavailable_responses_are_counted(
     server = start()
     before = scrape(server)
     for name, label, value in (
-        ("totoro_redis_troubles_total", "command", "view"),
-        ("totoro_database_troubles_total", "action", "read"),
+        ("totoro_redis_errors_total", "command", "read"),
+        ("totoro_database_errors_total", "action", "read"),
         ("totoro_responses_total", "status", "503"),
     ):
         assert before[name, frozenset({(label, value)})] == 0
@@ -303,12 +303,12 @@ def test_a_failure_of_the_database_is_logged_with_what_it_says(
     start: Start, postgres_server: Postgres
 ) -> None:
     with postgres_server.connect() as connection:
-        connection.execute("DROP TABLE IF EXISTS services_keptsnapshot")
+        connection.execute("DROP TABLE IF EXISTS services_storedsnapshot")
     server = start(migrate=False, DATABASE_URL=postgres_server.url)
     server.get("/movies/")
 
-    wait_until(lambda: bool(server.events("database_failed")), seconds=5)
-    event = server.events("database_failed")[0]
+    wait_until(lambda: bool(server.events("database_error")), seconds=5)
+    event = server.events("database_error")[0]
     assert (event["error"], event["sqlstate"]) == ("ProgrammingError", "42P01")
 
 
@@ -346,7 +346,7 @@ class TestWhoMayAsk:
         assert response.status_code == 200
         assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert response["Cache-Control"] == "no-store"
-        assert b"\ntotoro_flights_total{" in response.content
+        assert b"\ntotoro_refreshes_total{" in response.content
 
     @pytest.mark.parametrize(
         "address",

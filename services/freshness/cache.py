@@ -1,0 +1,212 @@
+"""MovieCache: what a request calls."""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services import metrics
+from services.catalogue.snapshot import Snapshot
+from services.clock import Clock
+from services.exceptions import MoviesUnavailable, Reason
+from services.freshness.health import HealthCheck
+from services.freshness.policy import Policy, Situation, backoff_seconds, refresh_due, situation
+from services.freshness.process_state import ProcessState
+from services.freshness.refresh import Outcome, Refresher
+from services.freshness.state import (
+    SECOND,
+    Entry,
+    entry_at,
+    is_backing_off,
+    pending_entry,
+)
+from services.freshness.store import SharedStore
+from services.freshness.worker import Worker
+from services.ghibli.client import GhibliClient
+from services.persistence import DatabaseStore
+
+# The longest that a request waits for a refresh, less than proxies wait for us.
+WAIT_SECONDS = 8.0
+# A request that may not wait is told to come again after this.
+RETRY_SECONDS = 1.0
+# How often the store is read: while requests come, while another worker refreshes, while one waits.
+POLL_SECONDS = 1.0
+POLL_BUSY_SECONDS = 0.2
+POLL_WAITED_FOR_SECONDS = 0.02
+
+
+class CacheStatus(StrEnum):
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheResult:
+    """A snapshot for a client.
+
+    `age` and `ttl` in seconds; the `ttl` of a stale result is negative or 0, and `reason` says why it
+    is stale. `expires_at`: the instant of the boot clock until which every worker serves it.
+    """
+
+    snapshot: Snapshot
+    status: CacheStatus
+    age: float
+    ttl: float
+    expires_at: float
+    reason: Reason | None = None
+
+
+_results = {status: metrics.cache_results.labels(status) for status in CacheStatus}
+_unavailable = metrics.cache_results.labels("unavailable")
+
+
+class MovieCache:
+    def __init__(
+        self,
+        store: SharedStore,
+        database: DatabaseStore,
+        client: GhibliClient,
+        policy: Policy,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or Clock()
+        self._policy = policy
+        self.process = ProcessState(store, database, policy, clock)
+        self.refresher = Refresher(self.process, store, client, database, clock)
+        self.health = HealthCheck(self.process, store, database)
+        self._worker = Worker(self.step, self._recover, self.refresher.close)
+        self._waiting = 0
+        # The situation in which a request came, when the first one did, and the entry that it got.
+        self._requested: Situation | None = None
+        self._requested_at = 0
+        self._requested_entry: Entry | None = None
+
+    def close(self) -> None:
+        """Cut off the refresh under way, release its lease, end the thread."""
+        self._worker.stop()
+
+    # For requests
+
+    def get(self) -> CacheResult:
+        """Return what is in use; MoviesUnavailable if there is nothing. A hit takes no lock."""
+        now, state = self.process.now(), self.process.state
+        entry = entry_at(state, now)
+        snapshot = self.process.snapshots.get(entry.token) if entry else None
+        if not entry or not snapshot:
+            return self._miss()
+        if self._requested_entry is not entry:
+            self._note_request(entry, now)
+        return self._result(entry, snapshot, now, CacheStatus.HIT)
+
+    def _miss(self) -> CacheResult:
+        generation = self.process.generation  # before looking: what comes in meanwhile counts
+        now = self.process.now()
+        if self._is_stale_served(now):
+            self._note_request(None, now)
+            return self._stale(self._backoff_reason(), now)
+        with self.process.changed:
+            may_wait = self._waiting < self._policy.max_waiting
+            self._waiting += may_wait
+        if not may_wait:
+            return self._stale(Reason.BUSY, now)
+        try:
+            self._note_request(None, now)
+            return self._wait(generation, now + int(WAIT_SECONDS * SECOND))
+        finally:
+            with self.process.changed:
+                self._waiting -= 1
+
+    def _is_stale_served(self, now: int) -> bool:
+        """Whether refreshes fail, so that a request need not wait for the next one.
+
+        After a backoff that is so only if a request came before its end, so that a refresh starts by
+        itself; else the request would get data that is older than necessary.
+        """
+        state = self.process.state
+        if is_backing_off(state, now):
+            return True
+        if self.process.last_known_good(now) is None:
+            return False
+        backoff, is_requested = state.backoff, self._requested == situation(state, now)
+        has_begun = backoff and is_requested and self._requested_at < backoff.until
+        return bool(has_begun or pending_entry(state, now))
+
+    def _wait(self, generation: int, deadline: int) -> CacheResult:
+        """Wait for an entry, or for a failure after that generation."""
+        process = self.process
+        with process.changed:
+            while True:
+                now, state = process.now(), process.state
+                entry = entry_at(state, now)
+                has_failed = process.generation != generation and is_backing_off(state, now)
+                if entry or has_failed or now >= deadline:
+                    break
+                pending = pending_entry(state, now)
+                until = min(deadline, pending.valid_from) if pending else deadline
+                process.changed.wait((until - now) / SECOND)
+        if entry:
+            return self._result(entry, process.snapshots[entry.token], now, CacheStatus.MISS)
+        return self._stale(self._backoff_reason() if has_failed else Reason.SLOW, now)
+
+    def _backoff_reason(self) -> Reason:
+        backoff = self.process.state.backoff
+        return backoff.reason if backoff else Reason.SLOW
+
+    def _stale(self, reason: Reason, now: int) -> CacheResult:
+        last = self.process.last_known_good(now)
+        if not last:
+            _unavailable.inc()
+            backoff = self.process.state.backoff
+            left = (backoff.until - now) / SECOND if backoff else 0.0
+            raise MoviesUnavailable(reason, retry_after=left if left > 0 else RETRY_SECONDS)
+        _results[CacheStatus.STALE].inc()
+        age = (now - last.born) / SECOND
+        ttl = min(self._policy.ttl - age, 0.0)
+        expires_at = (last.born + self._policy.lifetime) / SECOND
+        return CacheResult(last.snapshot, CacheStatus.STALE, age, ttl, expires_at, reason)
+
+    def _result(
+        self, entry: Entry, snapshot: Snapshot, now: int, status: CacheStatus
+    ) -> CacheResult:
+        _results[status].inc()
+        ttl = (entry.expires_at - now) / SECOND
+        age = self._policy.lifetime / SECOND - ttl
+        return CacheResult(snapshot, status, age, ttl, entry.expires_at / SECOND)
+
+    def _note_request(self, entry: Entry | None, now: int) -> None:
+        """Remember that a request came in this situation, and wake the thread if that is news."""
+        current = situation(self.process.state, now)
+        self._requested_entry = entry
+        is_news = self._requested != current
+        if is_news:
+            self._requested, self._requested_at = current, now
+        if is_news or self._waiting:
+            self._worker.wake()
+
+    # For the background thread
+
+    def refresh_due(self) -> int | None:
+        """Return in how many microseconds a refresh is due, None for not at all."""
+        now, state = self.process.now(), self.process.state
+        requested = self._waiting > 0 or self._requested == situation(state, now)
+        return refresh_due(state, now, self._policy, requested=requested)
+
+    def step(self) -> float | None:
+        """Do what is due; return the seconds until something may be due again, None for never."""
+        due = self.refresh_due()
+        if due is None:
+            return None
+        if due > 0:
+            self.process.sync()
+            due = self.refresh_due()
+            return None if due is None else min(due / SECOND, POLL_SECONDS)
+        refreshed = self.refresher.refresh(lambda: self.refresh_due() == 0)
+        if refreshed.outcome is Outcome.BUSY:
+            return POLL_WAITED_FOR_SECONDS if self._waiting else POLL_BUSY_SECONDS
+        return 0.0
+
+    def _recover(self) -> float | None:
+        """Back off in this process after an error that nobody expected."""
+        seconds = backoff_seconds(1, None, random.uniform(-1, 1))  # noqa: S311 (spreads load only)
+        self.process.back_off_alone(Reason.INTERNAL, int(seconds * SECOND))
+        return seconds

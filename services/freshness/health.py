@@ -1,0 +1,55 @@
+"""How the parts are, for readiness probes."""
+
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from services.background import CoalescedCalls
+from services.freshness.process_state import ProcessState
+from services.freshness.state import SECOND, entry_at, last_entry
+from services.freshness.store import SharedStore
+from services.persistence import DatabaseStore
+
+# A part that has not answered by then is not well; Kubernetes gives a probe one second.
+HEALTH_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Health:
+    """`ready`: /movies/ could be answered. `fresh` and `age` (seconds) are the data's."""
+
+    ready: bool
+    cache: bool
+    database: bool
+    fresh: bool
+    age: float | None
+
+
+class HealthCheck:
+    def __init__(self, process: ProcessState, store: SharedStore, database: DatabaseStore) -> None:
+        self._process, self._store, self._database = process, store, database
+        # What may hang, each in one thread at most.
+        self._calls = CoalescedCalls("health")
+
+    def __call__(self) -> Health:
+        """Return the health within HEALTH_SECONDS, without asking the Ghibli API."""
+        cache = self._calls.start("cache", self._store.is_available)
+        database = self._calls.start("database", self._database.is_available)
+        looking = self._calls.start("last known good", self._look_for_last_known_good)
+        parts: list[Future[Any]] = [cache, database, looking]
+        wait(parts, HEALTH_SECONDS)
+        process, now = self._process, self._process.now()
+        last, backoff = process.last_known_good(now), process.state.backoff
+        return Health(
+            # With nothing to serve a first request would refresh; only a failure proves that vain.
+            ready=last is not None or backoff is None or backoff.failures == 0,
+            cache=cache.done() and cache.result(),
+            database=database.done() and database.result(),
+            fresh=entry_at(process.state, now) is not None,
+            age=(now - last.born) / SECOND if last else None,
+        )
+
+    def _look_for_last_known_good(self) -> None:
+        if not last_entry(self._process.state, self._process.now()):
+            self._process.sync()
+            self._process.load_last_known_good()

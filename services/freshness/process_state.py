@@ -1,0 +1,153 @@
+"""What this process holds of the shared state, and the snapshots that it names."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from services import metrics
+from services.catalogue.snapshot import Snapshot
+from services.clock import Clock
+from services.exceptions import Reason
+from services.freshness.policy import Policy
+from services.freshness.state import (
+    SECOND,
+    Entry,
+    State,
+    Superseded,
+    adopt,
+    last_entry,
+    moment,
+    record_failure,
+    without_entries,
+)
+from services.freshness.store import Reading, SharedStore
+from services.persistence import DatabaseStore
+
+# How often a transition is tried if the store changes meanwhile.
+ATTEMPTS = 2
+
+
+class LastKnownGood(NamedTuple):
+    """A snapshot and the instant of its data (boot clock, microseconds)."""
+
+    snapshot: Snapshot
+    born: int
+
+
+class ProcessState:
+    """Read without a lock: what requests use is replaced as a whole.
+
+    `changed` is notified, and `generation` grows, with every newer state.
+    """
+
+    def __init__(
+        self, store: SharedStore, database: DatabaseStore, policy: Policy, clock: Clock
+    ) -> None:
+        self._store, self._database, self._clock = store, database, clock
+        self.policy = policy
+        self.now = clock.boot_us
+        self.changed = threading.Condition()
+        self.state = State()
+        self.generation = 0
+        self.snapshots: dict[int, Snapshot] = {}
+        self._from_database: LastKnownGood | None = None
+
+    def sync(self) -> Reading:
+        """Read the store, and settle what is newer."""
+        return self.settle(self._store.read())
+
+    def settle(self, reading: Reading) -> Reading:
+        """Adopt what is newer in the store; write back what is newer here."""
+        if reading.state.order >= self.state.order:
+            loaded = {entry.token: self._load(entry) for entry in reading.state.entries}
+            missing = {token for token, snapshot in loaded.items() if snapshot is None}
+            found = {token: snapshot for token, snapshot in loaded.items() if snapshot}
+            self._replace(without_entries(reading.state, missing), found)
+        with self.changed:
+            state, snapshots = self.state, self._named_by(self.state, self.snapshots)
+        if state.order > reading.state.order:
+            self._store.compare_and_set(reading, state, snapshots.values())
+        return reading
+
+    def apply(
+        self,
+        reading: Reading,
+        transition: Callable[[State, int], State],
+        entry: tuple[int, Snapshot] | None = None,
+    ) -> None:
+        """Change the state here and in the store, whose last reading is given.
+
+        `entry`: token and snapshot that the transition adds. Raises Superseded as the transition does.
+        """
+        added = dict([entry] if entry else [])
+        for attempt in range(ATTEMPTS):
+            state = transition(self.state, self.now())
+            snapshots = self._named_by(state, self.snapshots | added)
+            is_set = self._store.compare_and_set(reading, state, snapshots.values())
+            # On the last attempt this process uses it alone: the next sync settles which is newer.
+            if is_set or attempt == ATTEMPTS - 1:
+                break
+            reading = self.sync()
+        self._replace(state, added)
+
+    def last_known_good(self, now: int) -> LastKnownGood | None:
+        """Return the newest data that is here, if it is not too old."""
+        entry = last_entry(self.state, now)
+        last = self._from_database
+        if entry:
+            snapshot = self.snapshots.get(entry.token)
+            born = entry.expires_at - self.policy.lifetime
+            last = LastKnownGood(snapshot, born) if snapshot else None
+        is_usable = last and now - last.born <= self.policy.stale_if_error * SECOND
+        return last if is_usable else None
+
+    def load_last_known_good(self) -> None:
+        """Read it from the database if there is none here."""
+        if last_entry(self.state, self.now()) or self._from_database:
+            return
+        if snapshot := self._database.newest():
+            boot, wall = self._clock.both()
+            age = max((wall - snapshot.timestamp).total_seconds(), 0)
+            self._from_database = LastKnownGood(snapshot, int((boot - age) * SECOND))
+            metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp())
+
+    def back_off_alone(self, reason: Reason, duration: int) -> None:
+        """Record a failure of which only this process knows."""
+        token = self.state.newest_token
+        with suppress(Superseded):
+            self._replace(record_failure(self.state, reason, duration, token, self.now()), {})
+
+    def _replace(self, state: State, added: dict[int, Snapshot]) -> None:
+        """Use the state unless a newer one is here, and wake whoever waits."""
+        with self.changed:
+            before = self.state
+            merged = adopt(before, state)
+            if merged != before:
+                # First, and with those of before: requests read the state and then these.
+                known = self.snapshots | added
+                self.snapshots = self._named_by(before, known) | self._named_by(merged, known)
+                self.state = merged
+                self._record(merged)
+            if merged.order != before.order or merged.backoff != before.backoff:
+                self.generation += 1
+            self.changed.notify_all()
+
+    @staticmethod
+    def _named_by(state: State, known: dict[int, Snapshot]) -> dict[int, Snapshot]:
+        return {e.token: known[e.token] for e in state.entries if e.token in known}
+
+    def _load(self, entry: Entry) -> Snapshot | None:
+        """Return an entry's snapshot; movies that are here already are not fetched again."""
+        for token, snapshot in list(self.snapshots.items()):
+            if token == entry.token:
+                return snapshot
+            if snapshot.digest == entry.digest:
+                return Snapshot(moment(entry.timestamp), snapshot.movies)
+        movies = self._store.get_movies(entry.digest)
+        return Snapshot(moment(entry.timestamp), movies) if movies else None
+
+    def _record(self, state: State) -> None:
+        if newest := self.snapshots.get(state.newest_token):
+            metrics.snapshot_timestamp.set(newest.timestamp.timestamp())
+            metrics.fencing_token.set(state.newest_token)

@@ -1,0 +1,247 @@
+"""The shared store in Redis: one document, the movies under their digest, one lease."""
+
+import math
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial, wraps
+from hashlib import sha256
+from typing import Any, TypeVar, cast
+
+import msgspec
+import structlog
+from redis.exceptions import LockError, RedisError, ResponseError
+from redis.lock import Lock
+
+from services import metrics
+from services.catalogue.entities import Movie
+from services.catalogue.snapshot import Snapshot, decode_movies
+from services.clock import Clock
+from services.freshness.policy import PROPAGATION_SECONDS, Policy, clamp
+from services.freshness.state import SECOND, State, microseconds, shift
+from services.freshness.store import LEASE_SECONDS, InMemoryStore, Reading
+from services.redis_connection import KEY_PREFIX, RedisClient
+
+log = structlog.get_logger(__name__)
+
+# The braces keep all keys on one node of a cluster.
+PREFIX = f"{KEY_PREFIX}{{movies}}:"
+STATE, LEASE = f"{PREFIX}state", f"{PREFIX}lease"
+# A state has under 1 KB, the real movies 19 KB. Longer values are not ours.
+STATE_BYTES = 10_000
+MOVIES_BYTES = 8 * 1024 * 1024
+LEASE_MS = int(LEASE_SECONDS * 1000)
+# Values that were reported, each once, are remembered up to this number.
+MAX_REPORTED = 1000
+
+# KEYS the state, then the movies' keys · ARGV expected state, new state, ms to keep all, then the
+# movies. A value of another type is overwritten like none.
+COMPARE_AND_SET = """
+local stored = redis.pcall('GET', KEYS[1])
+if type(stored) == 'string' and stored ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', ARGV[3]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+_state = msgspec.json.Decoder(State)
+
+
+class ClockOffset:
+    """How far Redis' clock is ahead of the boot clock (microseconds).
+
+    A reading says that it is between `time - after` and `time - before`; several narrow that down.
+    The upper bound counts, so that nothing is used too long. A reading outside the bounds means that
+    a clock was set: the bounds start anew.
+    """
+
+    def __init__(self) -> None:
+        self._low, self.upper = -math.inf, math.inf
+
+    def observe(self, before: int, time: int, after: int) -> int:
+        low, upper = max(self._low, time - after), min(self.upper, time - before)
+        if low > upper:
+            low, upper = time - after, time - before
+        self._low, self.upper = low, upper
+        return int(upper)
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def or_in_memory(method: Method) -> Method:
+    """Call the same method of this process' in-memory store while Redis fails."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(store: "RedisStore", *args: Any) -> Any:
+        without = partial(getattr(store.in_memory, name), *args)
+        return store.redis.call(name, partial(method, store, *args), without)
+
+    return cast(Method, call)
+
+
+class RedisStore:
+    """While Redis fails, each process goes on with an in-memory store of its own."""
+
+    def __init__(self, policy: Policy, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._policy = policy
+        self.redis = RedisClient("default", self._clock)
+        self.in_memory = InMemoryStore(self._clock)
+        self._keep_ms = math.ceil(max(policy.stale_if_error, policy.ttl + 60) * 1000)
+        self._offset = ClockOffset()
+        self._reported: set[str] = set()
+
+    @property
+    def propagation(self) -> int:
+        return 0 if self.redis.is_open else int(PROPAGATION_SECONDS * SECOND)
+
+    @or_in_memory
+    def read(self) -> Reading:
+        return self._read()[1]
+
+    @or_in_memory
+    def get_movies(self, digest: str) -> tuple[Movie, ...] | None:
+        key = _movies_key(digest)
+        try:
+            body = self.redis.client.getrange(key, 0, MOVIES_BYTES)
+        except ResponseError as error:
+            if not _is_wrong_type(error):
+                raise
+            body = error
+        if body == b"":
+            return None
+        with suppress(ValueError):
+            if isinstance(body, bytes):
+                return decode_movies(body, digest)
+        self._refuse(key, "not movies", body)
+        return None
+
+    @or_in_memory
+    def compare_and_set(
+        self, expected: Reading, state: State, snapshots: Iterable[Snapshot]
+    ) -> bool:
+        bodies = {snapshot.digest: snapshot.body for snapshot in snapshots}
+        return self._replace(expected.document, state, bodies)
+
+    @or_in_memory
+    def acquire_lease(self) -> tuple[str | None, Reading]:
+        lease = uuid.uuid4().hex
+        is_acquired, reading = self._read(lease)
+        return lease if is_acquired else None, reading
+
+    @or_in_memory
+    def renew_lease(self, lease: str) -> bool:
+        try:
+            return bool(self._lock(lease).reacquire())
+        except (LockError, ResponseError):  # somebody else's, or of another type
+            return False
+
+    def release_lease(self, lease: str) -> None:
+        # It may have been acquired in either store.
+        self.in_memory.release_lease(lease)
+        self._release_lease(lease)
+
+    def is_available(self) -> bool:
+        return self.redis.ping()
+
+    def _release_lease(self, lease: str) -> None:
+        def release() -> None:
+            with suppress(LockError, ResponseError):  # it has ended meanwhile
+                self._lock(lease).release()
+
+        self.redis.call("release_lease", release, lambda: None)
+
+    def _lock(self, lease: str) -> Lock:
+        lock = Lock(self.redis.client, LEASE, timeout=LEASE_SECONDS, thread_local=False)
+        lock.local.token = lease.encode()
+        return lock
+
+    def _read(self, lease: str = "") -> tuple[bool, Reading]:
+        """Acquire the lease, if one is named, and read the state, in one round trip."""
+        before, wall = self._clock.both()
+        with self.redis.client.pipeline(transaction=False) as pipe:
+            pipe.pttl(LEASE).time()
+            if lease:
+                pipe.set(LEASE, lease, nx=True, px=LEASE_MS)
+            # GETRANGE bounds what somebody else's value can make us read.
+            pipe.getrange(STATE, 0, STATE_BYTES)
+            replies = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, RedisError) and not _is_wrong_type(reply):
+                raise reply
+        lease_left, (seconds, micros), *acquired, document = replies
+        self._check_lease(lease_left)
+        time = _integer(seconds) * SECOND + _integer(micros)
+        boot = int(before * SECOND)
+        self._offset.observe(boot, time, self._clock.boot_us())
+        return acquired == [True], self._believed(document, time, boot, wall)
+
+    def _believed(self, document: Any, time: int, boot: int, wall: datetime) -> Reading:
+        """Return what may be believed of a document, and replace one that holds more than that."""
+        state = self._decode(document)
+        if state is None:
+            return Reading(State(), time)
+        shifted = shift(state, -int(self._offset.upper))
+        believed = clamp(shifted, self._policy, boot, microseconds(wall), time)
+        tokens = [[entry.token for entry in each.entries] for each in (shifted, believed)]
+        if tokens[0] != tokens[1] or shifted.backoff != believed.backoff:
+            self._report(STATE, "not to be believed", document)
+            self._replace(document, believed, {})
+        return Reading(believed, time, document)
+
+    def _replace(self, expected: bytes, state: State, bodies: dict[str, bytes]) -> bool:
+        if math.isinf(self._offset.upper):
+            raise ValueError("Redis' clock was never read")
+        keys = [STATE, *(_movies_key(digest) for digest in bodies)]
+        document = msgspec.json.encode(shift(state, int(self._offset.upper)))
+        arguments: list[Any] = [expected, document, self._keep_ms, *bodies.values()]
+        reply = _integer(self.redis.client.eval(COMPARE_AND_SET, len(keys), *keys, *arguments))
+        if reply not in (0, 1):
+            raise ValueError("not a reply of the script")
+        return reply == 1
+
+    def _check_lease(self, left: Any) -> None:
+        """Delete a lease that does not end or outlasts itself: Redis' clock was set back."""
+        if _integer(left) == -1 or left > LEASE_MS:
+            self._refuse(LEASE, "a lease without end", left)
+
+    def _decode(self, document: Any) -> State | None:
+        if document == b"":
+            return None
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            if isinstance(document, bytes):
+                return _state.decode(document)
+        self._refuse(STATE, "not a state", document)
+        return None
+
+    def _refuse(self, key: str, why: str, value: Any) -> None:
+        """Report and remove a value that is not ours: it would stand in the way."""
+        self._report(key, why, value)
+        self.redis.client.unlink(key)
+
+    def _report(self, key: str, why: str, value: Any) -> None:
+        """Count it each time, log it once for each value."""
+        metrics.redis_invalid_values.inc()
+        seen = f"{key} {sha256(repr(value).encode()).hexdigest()}"
+        if seen not in self._reported and len(self._reported) < MAX_REPORTED:
+            self._reported.add(seen)
+            log.warning("redis_value_invalid", key=key, error=why)
+
+
+def _movies_key(digest: str) -> str:
+    return f"{PREFIX}{digest}"
+
+
+def _integer(value: Any) -> int:
+    """Return an integer reply; TypeError for anything else."""
+    if type(value) is not int:
+        raise TypeError(f"not an integer: {type(value).__name__}")
+    return value
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    """A wrong type is a value to refuse; any other error is Redis' own."""
+    return str(error).startswith("WRONGTYPE")

@@ -1,0 +1,242 @@
+"""One refresh: the only place with the order of its steps."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import structlog
+
+from services import background, metrics
+from services.catalogue import merge
+from services.catalogue.plausibility import PlausibilityCheck
+from services.catalogue.snapshot import Snapshot
+from services.clock import Clock
+from services.exceptions import Reason, UpstreamError
+from services.freshness.policy import backoff_seconds
+from services.freshness.process_state import ProcessState
+from services.freshness.state import (
+    SECOND,
+    Entry,
+    State,
+    Superseded,
+    failures_in_a_row,
+    is_backing_off,
+    microseconds,
+    pending_entry,
+    publish,
+    record_failure,
+)
+from services.freshness.store import HEARTBEAT_SECONDS, Reading, SharedStore
+from services.ghibli.client import GhibliClient
+from services.persistence import DatabaseStore
+
+log = structlog.get_logger(__name__)
+# Records of `logging` hold the exception itself, which Sentry reads.
+bugs = logging.getLogger(f"{__name__}.bugs")
+
+
+class Outcome(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    BUSY = "busy"  # another worker holds the lease
+    NOT_DUE = "not_due"  # another worker has refreshed or failed meanwhile
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """`snapshot` of a refresh that succeeded, `error` of one that failed."""
+
+    outcome: Outcome
+    seconds: float = 0.0
+    snapshot: Snapshot | None = None
+    error: UpstreamError | None = None
+
+
+class Attempt(NamedTuple):
+    """What was known when the lease began; `started` is an instant of the boot clock (seconds)."""
+
+    lease: str
+    reading: Reading
+    state: State
+    started: float
+
+    @property
+    def known_token(self) -> int:
+        return self.state.newest_token
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than every earlier one, also after the store lost its own."""
+        return max(self.reading.time, self.known_token + 1)
+
+
+class Refresher:
+    """Refreshes for a process; the background thread and `refresh_movies` call it."""
+
+    def __init__(
+        self,
+        process: ProcessState,
+        store: SharedStore,
+        client: GhibliClient,
+        database: DatabaseStore,
+        clock: Clock,
+    ) -> None:
+        self._process = process
+        self._store, self._client, self._database = store, client, database
+        self._clock = clock
+        self._plausibility = PlausibilityCheck()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Cut off the refresh that is under way."""
+        self._is_closed = True
+        self._client.close()
+
+    def refresh(self, is_due: Callable[[], bool]) -> Refreshed:
+        """Acquire the lease and read, check, fetch, merge, publish or record the failure, release.
+
+        `is_due` is asked once the lease is there and the state was read: another worker may have been
+        faster.
+        """
+        lease, reading = self._store.acquire_lease()
+        metrics.lease_requests.labels("granted" if lease else "busy").inc()
+        try:
+            self._process.settle(reading)
+            if not lease:
+                return Refreshed(Outcome.BUSY)
+            if not is_due():
+                return Refreshed(Outcome.NOT_DUE)
+            state, started = self._process.state, self._clock.boot()
+            refreshed = self._refresh(Attempt(lease, reading, state, started))
+        finally:
+            if lease:
+                self._store.release_lease(lease)
+        if refreshed.snapshot:
+            self._database.save(refreshed.snapshot)
+        return refreshed
+
+    def _refresh(self, attempt: Attempt) -> Refreshed:
+        try:
+            snapshot = self._fetch(attempt)
+            self._publish(attempt, snapshot)
+        except Superseded:
+            log.info("refresh_superseded", token=attempt.token)
+            return self._count(attempt, Outcome.SUPERSEDED)
+        except UpstreamError as error:
+            return self._fail(attempt, error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the refresh has failed)
+            bugs.exception("refresh_error")
+            detail = f"a bug in Totoro: {type(error).__name__}"
+            return self._fail(attempt, UpstreamError(Reason.INTERNAL, detail))
+        refreshed = self._count(attempt, Outcome.SUCCEEDED, snapshot)
+        log.info("refresh_succeeded", token=attempt.token, seconds=round(refreshed.seconds, 3))
+        self._log_end_of_outage(attempt.state)
+        return refreshed
+
+    def _fetch(self, attempt: Attempt) -> Snapshot:
+        loading = background.start(self._process.load_last_known_good, name="last-known-good")
+        try:
+            with self._renewed_lease(attempt):
+                fetched = self._client.fetch()
+        finally:
+            wait([loading])
+        merged = merge.build(fetched.films, fetched.people)
+        metrics.upstream_data_repairs.labels("duplicate").inc(merged.duplicates)
+        metrics.upstream_data_repairs.labels("unknown_film").inc(merged.unknown_films)
+        snapshot = Snapshot(fetched.timestamp, merged.movies)
+        now = self._process.now()
+        if last := self._process.last_known_good(now):
+            self._plausibility.check(snapshot, last.snapshot, now / SECOND)
+        return snapshot
+
+    def _publish(self, attempt: Attempt, snapshot: Snapshot) -> None:
+        timestamp = microseconds(snapshot.timestamp)
+        age_by_wall = microseconds(self._clock.wall()) - timestamp
+        # Of two clocks the one that says older counts.
+        born = min(int(attempt.started * SECOND), self._process.now() - max(age_by_wall, 0))
+        expires_at = born + self._process.policy.lifetime
+        entry = Entry(attempt.token, snapshot.digest, timestamp, self._process.now(), expires_at)
+
+        def transition(state: State, now: int) -> State:
+            is_stale_served = self._process.last_known_good(now) is not None
+            propagation = self._store.propagation if is_stale_served else 0
+            propagation = max(min(propagation, (expires_at - now) // 2), 0)
+            return publish(state, entry, attempt.known_token, now, propagation)
+
+        self._process.apply(attempt.reading, transition, (attempt.token, snapshot))
+
+    def _fail(self, attempt: Attempt, error: UpstreamError) -> Refreshed:
+        if self._is_closed:  # cut off by close(), which is nobody's failure
+            return Refreshed(Outcome.FAILED, error=error)
+        refreshed = self._count(attempt, Outcome.FAILED, error=error)
+        self._back_off(attempt, error)
+        state, now = self._process.state, self._process.now()
+        log.warning(
+            "refresh_failed",
+            reason=error.reason,
+            detail=str(error),
+            failures=failures_in_a_row(state, now),
+            backoff=round((state.backoff.until - now) / SECOND, 3) if state.backoff else 0,
+            seconds=round(refreshed.seconds, 3),
+        )
+        return refreshed
+
+    def _back_off(self, attempt: Attempt, error: UpstreamError) -> None:
+        jitter = random.uniform(-1, 1)  # noqa: S311 (spreads load only)
+
+        def transition(state: State, now: int) -> State:
+            failures = failures_in_a_row(state, now) + 1
+            duration = int(backoff_seconds(failures, error.retry_after, jitter) * SECOND)
+            return record_failure(state, error.reason, duration, attempt.known_token, now)
+
+        with suppress(Superseded):
+            self._process.apply(attempt.reading, transition)
+
+    def _count(
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        snapshot: Snapshot | None = None,
+        error: UpstreamError | None = None,
+    ) -> Refreshed:
+        seconds = self._clock.boot() - attempt.started
+        metrics.refreshes.labels(outcome, error.reason if error else "").inc()
+        metrics.refresh_duration.labels(outcome).observe(seconds)
+        return Refreshed(outcome, seconds, snapshot, error)
+
+    def _log_end_of_outage(self, before: State) -> None:
+        now = self._process.now()
+        failures = failures_in_a_row(before, now)
+        if before.backoff and failures:
+            seconds = max(now - before.backoff.since, 0) / SECOND
+            log.info("outage_over", failures=failures, seconds=round(seconds, 3))
+
+    @contextmanager
+    def _renewed_lease(self, attempt: Attempt) -> Iterator[None]:
+        """Renew the lease while the block lasts."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(HEARTBEAT_SECONDS):
+                if not self._store.renew_lease(attempt.lease) and not over.is_set():
+                    log.warning("lease_lost", token=attempt.token)
+                    metrics.lease_requests.labels("lost").inc()
+                    return
+
+        threading.Thread(target=renew, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+
+def is_vain(state: State, now: int) -> bool:
+    """Return whether the next entry is there already, or a backoff lasts."""
+    return pending_entry(state, now) is not None or is_backing_off(state, now)

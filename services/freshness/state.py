@@ -1,0 +1,187 @@
+"""What the workers share, and how it changes. Pure: no clock, no store, no lock.
+
+Instants are integer microseconds of one time line: in a process that of its boot clock, in a shared
+store that of the store's clock. `timestamp` alone is Unix time: that of the data. An expired `current`
+is the last known good of the shared store until `next` activates.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from services.exceptions import Reason
+
+SECOND = 1_000_000
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Two clocks that differ by no more than this count as equal.
+AGREEMENT = SECOND // 2
+# Failures count towards the next backoff for this long after the last one has ended.
+FAILURES_REMEMBERED = 600 * SECOND
+# What a document may hold as a number: far beyond today's microseconds, and safe to add up.
+Number = Annotated[int, msgspec.Meta(ge=0, le=10**17)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A snapshot in use from `valid_from` to `expires_at`; `digest` names its bytes."""
+
+    token: Number
+    digest: Digest
+    timestamp: Number
+    valid_from: Number
+    expires_at: Number
+
+
+class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nobody refreshes before `until`, after so many failures in a row since `since`.
+
+    With 0 failures it is over, and the entry that ended it is about to activate. `number` grows with
+    each failure since the newest entry, also when earlier failures are no longer remembered.
+    """
+
+    failures: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    reason: Reason
+    until: Number
+    number: Number = 0
+    since: Number = 0
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The one document that all workers share."""
+
+    current: Entry | None = None
+    next: Entry | None = None
+    backoff: Backoff | None = None
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        return (entry for entry in (self.current, self.next) if entry)
+
+    @property
+    def newest_token(self) -> int:
+        return max((entry.token for entry in self.entries), default=0)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Of two states the one with the greater order is newer."""
+        return self.newest_token, self.backoff.number if self.backoff else 0
+
+
+class Superseded(Exception):
+    """Another worker was faster, and what it shared stays."""
+
+
+def microseconds(moment: datetime) -> int:
+    return (moment - UNIX_EPOCH) // timedelta(microseconds=1)
+
+
+def moment(timestamp: int) -> datetime:
+    return UNIX_EPOCH + timedelta(microseconds=timestamp)
+
+
+def entry_at(state: State, now: int) -> Entry | None:
+    """Return the entry in use, or None."""
+    entry = last_entry(state, now)
+    return entry if entry and now < entry.expires_at else None
+
+
+def last_entry(state: State, now: int) -> Entry | None:
+    """Return the newest entry that is or was in use, expired or not."""
+    if state.next and state.next.valid_from <= now:
+        return state.next
+    return state.current if state.current and state.current.valid_from <= now else None
+
+
+def pending_entry(state: State, now: int) -> Entry | None:
+    """Return the next entry before its activation."""
+    return state.next if state.next and now < state.next.valid_from else None
+
+
+def is_backing_off(state: State, now: int) -> bool:
+    return state.backoff is not None and now < state.backoff.until
+
+
+def failures_in_a_row(state: State, now: int) -> int:
+    backoff = state.backoff
+    if backoff and now < backoff.until + FAILURES_REMEMBERED:
+        return backoff.failures
+    return 0
+
+
+def publish(state: State, entry: Entry, known_token: int, now: int, propagation: int) -> State:
+    """Return the state with a new entry.
+
+    A valid entry stays until it expires. If workers serve stale data because of a backoff, all
+    change to the new entry `propagation` later, when each has read of it. Raises Superseded if the
+    state is newer than what was known when the lease began, or the entry has expired.
+    """
+    if state.newest_token == entry.token:  # it was stored, and the reply got lost
+        return state
+    if state.newest_token > known_token or entry.expires_at <= now:
+        raise Superseded
+    if current := entry_at(state, now):
+        return State(current, replace(entry, valid_from=current.expires_at))
+    if propagation and state.backoff and failures_in_a_row(state, now):
+        ended = Backoff(0, state.backoff.reason, now)
+        activated = replace(entry, valid_from=now + propagation)
+        return State(last_entry(state, now), activated, ended)
+    return State(replace(entry, valid_from=now))
+
+
+def record_failure(
+    state: State, reason: Reason, duration: int, known_token: int, now: int
+) -> State:
+    """Return the state with a backoff of that duration; Superseded if it is newer than known."""
+    if state.newest_token > known_token or is_backing_off(state, now):
+        raise Superseded
+    earlier = failures_in_a_row(state, now)
+    since = state.backoff.since if state.backoff and earlier else now
+    # A document that somebody else wrote may hold the greatest number there can be.
+    failures, number = min(earlier + 1, 1_000_000), state.order[1] + 1
+    return replace(state, backoff=Backoff(failures, reason, now + duration, number, since))
+
+
+def adopt(held: State, read: State) -> State:
+    """Return the newer of two states, with the times of entries that are held already.
+
+    These were mapped to this process' clock when they were first seen. They may only end earlier: a
+    store whose clock was set back must not prolong them.
+    """
+    if read.order < held.order:
+        return held
+    known = {entry.token: entry for entry in held.entries}
+
+    def as_known(entry: Entry | None) -> Entry | None:
+        first = known.get(entry.token) if entry else None
+        if not entry or not first:
+            return entry
+        is_earlier = entry.expires_at < first.expires_at - AGREEMENT
+        return replace(first, expires_at=entry.expires_at) if is_earlier else first
+
+    current = read.current or (held.current if read.next else None)
+    return State(as_known(current), as_known(read.next), read.backoff)
+
+
+def without_entries(state: State, tokens: set[int]) -> State:
+    """Return the state without these entries."""
+    current, following = (
+        None if entry and entry.token in tokens else entry for entry in (state.current, state.next)
+    )
+    return State(current, following, state.backoff)
+
+
+def shift(state: State, by: int) -> State:
+    """Return the state with all instants on another time line."""
+
+    def moved(entry: Entry | None) -> Entry | None:
+        if entry is None:
+            return None
+        return replace(entry, valid_from=entry.valid_from + by, expires_at=entry.expires_at + by)
+
+    backoff = state.backoff
+    if backoff:
+        backoff = replace(backoff, until=backoff.until + by, since=max(backoff.since + by, 0))
+    return State(moved(state.current), moved(state.next), backoff)
