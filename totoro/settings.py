@@ -193,13 +193,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ]
     ROOT_URLCONF = "totoro.urls"
     WSGI_APPLICATION = "totoro.wsgi.application"
-    TEMPLATES = [
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
-        }
-    ]
+    TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     USE_TZ = True
     TIME_ZONE = "UTC"
