@@ -1,5 +1,6 @@
 """What the documents say of the code is true."""
 
+import ast
 import json
 import re
 import tomllib
@@ -12,6 +13,7 @@ from configurations.utils import uppercase_attributes
 from django.core.management import get_commands
 from django.test import Client
 from django.urls import resolve
+from prometheus_client import REGISTRY
 
 from fake_ghibli import FakeGhibli
 from services.exceptions import Reason
@@ -87,6 +89,31 @@ def template() -> dict[str, str]:
     pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
     assert len(pairs) == len({name for name, _ in pairs}), "a name stands there twice"
     return {name: value for name, value in pairs}  # noqa: C416 (mypy knows no pairs)
+
+
+def log_events() -> set[str]:
+    """Return the events that the code logs, from calls like `log.info("event")`."""
+    calls = [
+        node
+        for file in CODE
+        if file.relative_to(ROOT).parts[0] in ("services", "movies", "totoro")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    return {
+        argument.value
+        for call in calls
+        if ast.unparse(call.func).split(".")[0] in ("log", "bugs")
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def metric_names() -> set[str]:
+    """Return the metrics as Prometheus shows them."""
+    metrics = [metric for metric in REGISTRY.collect() if metric.name.startswith("totoro_")]
+    names = {f"{m.name}_total" if m.type == "counter" else m.name for m in metrics}
+    return names | {"totoro_snapshot_age_seconds"}  # computed when it is asked for
 
 
 # README
@@ -199,7 +226,7 @@ def test_a_make_target_that_is_named_exists(name: str) -> None:
 
 
 def test_the_readme_names_the_targets_that_everybody_needs() -> None:
-    needed = {"run", "test", "check", "fake-ghibli", "docker-totoro-server"}
+    needed = {"run", "dev", "test", "test-fast", "check", "fake-ghibli", "docker-totoro-server"}
 
     assert [target for target in needed if f"make {target}" not in README] == []
 
@@ -237,12 +264,42 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 
 
 @every_document
+def test_a_path_that_is_named_exists(name: str) -> None:
+    paths = re.findall(
+        r"`((?:services|movies|totoro|fake_ghibli|tests|docs|scripts)/[\w./-]*)`", read(name)
+    )
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@every_document
 def test_a_name_of_the_code_that_is_quoted_exists(name: str) -> None:
     code = "\n".join([read("Makefile"), read(".env.template"), *map(Path.read_text, CODE)])
     # ALL_CAPS and CamelCase.
     names = re.findall(r"`([A-Z]\w*[A-Z_]\w*|[A-Z][a-z]+[A-Z]\w*)`", without_examples(name))
 
     assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_operations_describes_every_metric_and_no_other() -> None:
+    cells = first_cells(read("docs/operations.md"))
+    described = {name for cell in cells for name in re.findall(r"`(totoro_\w+)", cell)}
+
+    assert described == metric_names()
+
+
+@every_document
+def test_a_metric_that_is_named_exists(name: str) -> None:
+    named = re.findall(r"`(totoro_[a-z_]+)", without_examples(name))
+
+    assert set(named) - metric_names() == set()
+
+
+def test_operations_describes_every_log_event_and_no_other() -> None:
+    _, section = read("docs/operations.md").split("\n## Logs\n")
+    table = section.split("\n## ")[0]
+
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == log_events()
 
 
 def test_freshness_describes_every_reason_and_no_other() -> None:

@@ -1,7 +1,5 @@
-"""Every error as problem+json (RFC 9457).
-
-One table maps exception classes, of DRF and Django too, to problem types.
-"""
+"""Turns every error into problem+json (RFC 9457): one table from exception to problem type, for DRF
+and Django."""
 
 import math
 from http import HTTPStatus
