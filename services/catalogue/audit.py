@@ -1,6 +1,6 @@
 """Audit the Ghibli API's lists of films and people for defects. Pure.
 
-Totoro repairs or tolerates all of them but UNUSABLE; the audit is for those who can fix the source.
+Totoro repairs or tolerates all of them but UNUSABLE. The audit is for the maintainers of that API.
 """
 
 import re
