@@ -1,18 +1,18 @@
-"""The two clocks of Totoro, in one place so that tests can replace them.
+"""The two clocks of Totoro, which tests replace.
 
-`wall` is the time of day and may be set; `boot` only counts on, also while the machine sleeps, and
-serves for durations and deadlines.
+`wall` is the time of day, which may be set. `boot` counts seconds, also while the machine sleeps; use
+it for durations and deadlines.
 """
 
 import time
 from datetime import UTC, datetime
 
-# Two readings this close (seconds) count as one instant; a thread that loses the processor between
+# Readings of both clocks within this time count as one instant. A thread that is interrupted between
 # them reads again.
-CLOSE = 0.000_1
-TRIES = 10
-# Linux' monotonic clock stops while the machine sleeps; macOS has no CLOCK_BOOTTIME, but there
-# CLOCK_MONOTONIC counts on (clock_gettime(3)).
+INSTANT_SECONDS = 0.000_1
+MAX_READINGS = 10
+# On Linux, CLOCK_MONOTONIC stops while the machine sleeps. macOS has no CLOCK_BOOTTIME, but its
+# CLOCK_MONOTONIC does not stop (clock_gettime(3)).
 BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -31,10 +31,10 @@ class Clock:
     def both(self) -> tuple[float, datetime]:
         """Return `boot` and `wall` of one instant, to map times of one clock to the other."""
         readings = []
-        for _ in range(TRIES):
+        for _ in range(MAX_READINGS):
             before, wall, after = self.boot(), self.wall(), self.boot()
             readings.append((after - before, before, wall))
-            if after - before < CLOSE:
+            if after - before < INSTANT_SECONDS:
                 break
         _, boot, wall = min(readings)
         return boot, wall

@@ -1,14 +1,12 @@
 import json
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
-import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from services.catalogue.entities import Movie
+from services.catalogue.snapshot import InvalidSnapshot, decode_movies
 from services.management.output import one_line, table
 from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
@@ -49,23 +47,20 @@ def _at_least_one(text: str) -> int:
 
 
 def _describe(row: StoredSnapshot) -> dict[str, Any]:
-    body = row.body.encode()
     return {
         "timestamp": row.timestamp.isoformat(),
         "age": round((datetime.now(UTC) - row.timestamp).total_seconds()),
-        **_counts(body, row.digest),
+        **_counts(row),
         "digest": row.digest,
-        "size": len(body),
+        "size": len(row.body.encode()),
     }
 
 
-def _counts(body: bytes, digest: str) -> dict[str, int | None]:
-    """Return how many movies and people a row holds; None if it is damaged."""
+def _counts(row: StoredSnapshot) -> dict[str, int | None]:
+    """Return how many movies and people a row has; None if it is damaged."""
     try:
-        movies = msgspec.json.decode(body, type=tuple[Movie, ...])
-    except msgspec.MsgspecError:
-        movies = ()
-    if not movies or sha256(body).hexdigest() != digest:
+        movies = decode_movies(row.body, row.digest)
+    except InvalidSnapshot:
         return {"movies": None, "people": None}
     people = {person.id.lower() for movie in movies for person in movie.people}
     return {"movies": len(movies), "people": len(people)}

@@ -77,18 +77,18 @@ def test_a_good_refresh_in_between_restarts_the_count() -> None:
     assert is_accepted(plausibility, 10, 1205, newer)
 
 
-# As a worker lives it
+# The check within refreshes of a worker
 
 
 class Worker(WorkerUnderTest):
     def __init__(
-        self, clock: FakeClock, store: InMemoryStore | None = None, kept: Snapshot | None = None
+        self, clock: FakeClock, store: InMemoryStore | None = None, stored: Snapshot | None = None
     ) -> None:
-        super().__init__(clock, store or InMemoryStore(clock), Database(kept))
+        super().__init__(clock, store or InMemoryStore(clock), Database(stored))
 
-    def fly(self, found: Sequence[dict[str, str]]) -> str:
-        """The reason for which the refresh failed, or how many movies it brought."""
-        self.upstream.make = lambda timestamp: Fetched(timestamp, found, PEOPLE)
+    def refresh_with(self, films: Sequence[dict[str, str]]) -> str:
+        """Return the reason of the failure, or the number of movies."""
+        self.upstream.make = lambda timestamp: Fetched(timestamp, films, PEOPLE)
         refreshed = self.refresh()
         if refreshed.error:
             return refreshed.error.reason
@@ -101,52 +101,52 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_worker_refuses_vanished_films_until_they_have_stayed_away(clock: FakeClock) -> None:
+def test_a_worker_refuses_a_loss_until_it_has_lasted(clock: FakeClock) -> None:
     worker = Worker(clock)
-    assert worker.fly(films(22)) == "22 movies"
+    assert worker.refresh_with(films(22)) == "22 movies"
 
-    found = []
+    results = []
     for _ in range(22):
         clock.advance(60)
-        found.append(worker.fly(films(10)))
+        results.append(worker.refresh_with(films(10)))
 
-    # The flight of the 1st minute is the first of them, that of the 11th ten minutes later.
-    assert found == ["shrunk"] * 10 + ["10 movies"] * 12
-
-
-def test_a_new_process_remembers_from_the_database_how_many_there_were(clock: FakeClock) -> None:
-    worker = Worker(clock, kept=snapshot(22, clock.wall() - timedelta(minutes=30)))
-
-    assert worker.fly(films(10)) == "shrunk"
+    # The refresh of the 1st minute is the first with the loss, that of the 11th is ten minutes later.
+    assert results == ["shrunk"] * 10 + ["10 movies"] * 12
 
 
-def test_a_new_process_learns_from_the_others_how_many_there_were(clock: FakeClock) -> None:
+def test_a_new_process_compares_with_the_snapshot_in_the_database(clock: FakeClock) -> None:
+    worker = Worker(clock, stored=snapshot(22, clock.wall() - timedelta(minutes=30)))
+
+    assert worker.refresh_with(films(10)) == "shrunk"
+
+
+def test_a_new_process_compares_with_the_snapshot_of_other_workers(clock: FakeClock) -> None:
     store = InMemoryStore(clock)
-    Worker(clock, store).fly(films(22))
+    Worker(clock, store).refresh_with(films(22))
     clock.advance(120)
 
-    assert Worker(clock, store).fly(films(10)) == "shrunk"
+    assert Worker(clock, store).refresh_with(films(10)) == "shrunk"
 
 
-def test_what_one_worker_believes_the_others_do_too(clock: FakeClock) -> None:
+def test_a_loss_that_one_worker_accepted_is_accepted_by_all(clock: FakeClock) -> None:
     store = InMemoryStore(clock)
     one, other = Worker(clock, store), Worker(clock, store)
-    one.fly(films(22))
+    one.refresh_with(films(22))
     clock.advance(60)
-    other.fly(films(22))
+    other.refresh_with(films(22))
     for _ in range(11):
         clock.advance(60)
-        one.fly(films(10))
+        one.refresh_with(films(10))
     clock.advance(60)
 
-    assert other.fly(films(10)) == "10 movies"
+    assert other.refresh_with(films(10)) == "10 movies"
 
 
-def test_few_films_are_better_than_an_answer_too_old_to_give(clock: FakeClock) -> None:
-    worker = Worker(clock, kept=snapshot(22, clock.wall() - timedelta(hours=2)))
+def test_a_snapshot_that_is_too_old_to_serve_is_not_compared(clock: FakeClock) -> None:
+    worker = Worker(clock, stored=snapshot(22, clock.wall() - timedelta(hours=2)))
 
-    assert worker.fly(films(10)) == "10 movies"
+    assert worker.refresh_with(films(10)) == "10 movies"
 
 
-def test_with_nothing_to_compare_it_with_any_number_of_films_is_believed(clock: FakeClock) -> None:
-    assert Worker(clock).fly(films(1)) == "1 movies"
+def test_accepts_any_number_of_films_without_a_known_snapshot(clock: FakeClock) -> None:
+    assert Worker(clock).refresh_with(films(1)) == "1 movies"
