@@ -22,12 +22,12 @@ def error_line(environment: dict[str, str], *command: str, status: int = 1) -> s
     process = manage(*command, environment=environment, check=False)
 
     assert process.returncode == status
-    [line] = log_free_lines(process.stderr)
+    [line] = without_log_events(process.stderr)
     assert line.startswith("CommandError: ")
     return line.removeprefix("CommandError: ")
 
 
-def log_free_lines(stderr: str) -> list[str]:
+def without_log_events(stderr: str) -> list[str]:
     """Return the lines that are not log events."""
     return [line for line in stderr.splitlines() if not line.startswith("{")]
 

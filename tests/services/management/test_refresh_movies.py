@@ -11,7 +11,7 @@ from django.core.management import CommandError
 
 from fake_ghibli import FakeGhibli
 from services.models import StoredSnapshot
-from tests.services.management.commands import error_line, log_free_lines, run, without_database
+from tests.services.management.commands import error_line, without_log_events, run, without_database
 from tests.support.servers import ROOT, Totoro, Valkey, free_port, manage, wait_until
 
 LEASE = "totoro:1:{movies}:lease"
@@ -166,7 +166,7 @@ class TestRefreshMoviesForAll:
         process = manage("refresh_movies", environment=away)
 
         assert "\nNothing has changed since " in process.stdout
-        [line] = log_free_lines(process.stderr)
+        [line] = without_log_events(process.stderr)
         assert line == "The database cannot be used: nothing is read or kept there."
 
     def test_without_redis_it_does_not_ask(
