@@ -10,7 +10,7 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Self
 
 # How often the server checks whether to stop; tests stop many servers.
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005
 
 
 class Listener(ThreadingTCPServer):

@@ -6,9 +6,10 @@ import struct
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
+from functools import cache, partial
 from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
@@ -101,8 +102,12 @@ class FakeGhibli:
         return {**self.data, "films": [film | stamp for film in self.data["films"]]}
 
 
+load_bundled = cache(bundled.load)  # tests start many fake Ghibli APIs
+
+
 def bundled_data() -> Collections:
-    catalogue = bundled.load()
+    """Return the bundled catalogue, in lists that a test may change."""
+    catalogue = deepcopy(load_bundled())
     return {"films": catalogue.films, "people": catalogue.people}
 
 

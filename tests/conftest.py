@@ -69,9 +69,13 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(postgres_server: Postgres) -> None:
-    """Set PostgreSQL's port before Django creates the test databases."""
-    postgres = connections.databases["postgres"]
-    postgres["PORT"] = postgres_server.port
-    # Creating and dropping a database takes longer than the time-outs of requests allow.
-    del postgres["OPTIONS"]["options"]
+def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
+    """Start PostgreSQL and tell Django its port, if one of the selected tests uses it."""
+    markers = (
+        marker for item in request.session.items for marker in item.iter_markers("django_db")
+    )
+    if any("postgres" in marker.kwargs.get("databases", ()) for marker in markers):
+        postgres = connections.databases["postgres"]
+        postgres["PORT"] = request.getfixturevalue("postgres_server").port
+        # Creating and dropping a database takes longer than the time-outs of requests allow.
+        del postgres["OPTIONS"]["options"]

@@ -335,6 +335,8 @@ class Test(Base):
     GHIBLI_API_BASE_URL = "http://127.0.0.1:9/"
     ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
     THROTTLE_RATE = None
+    # Do not list all static files for each new test client.
+    WHITENOISE_AUTOREFRESH = True
 
     @property
     def DATABASES(self) -> dict[str, Any]:
