@@ -26,9 +26,10 @@ database: $(VENV)/dev ## Migrate the database and load the bundled catalogue
 test: $(VENV)/test staticfiles/.made ## Run the tests, with a real Valkey and a real PostgreSQL
 	$(BIN)/pytest $(ARGS)
 
-test-fast: $(VENV)/test staticfiles/.made ## Run the unit tests: those that are quick and start no process
-	$(BIN)/python -m pytest -p tests.support.without_processes -m "not slow and not minutes" --durations 5 \
-	  --ignore tests/acceptance --ignore tests/browser --ignore tests/faults $(ARGS)
+# The tests of the Ghibli API client wait for time-outs on real connections.
+test-fast: $(VENV)/test staticfiles/.made ## Run the unit tests: the quick ones that start no process
+	$(BIN)/python -m pytest -p tests.support.without_processes -m "not slow and not minutes" -rfE --durations 5 \
+	  --ignore tests/acceptance --ignore tests/browser --ignore tests/faults --ignore tests/services/ghibli $(ARGS)
 
 test-browser: $(VENV)/test staticfiles/.made ## Test the pages in Chromium, with screenshots in screenshots/
 	@command -v chromium >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 1; }
