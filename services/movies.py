@@ -10,7 +10,7 @@ from services.freshness.cache import CacheResult, MovieCache
 from services.freshness.health import Health
 from services.freshness.policy import Policy
 from services.freshness.redis_store import RedisStore
-from services.freshness.store import InMemoryStore, SharedStore
+from services.freshness.store import InMemoryStore
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
 
@@ -47,7 +47,7 @@ def policy() -> Policy:
     )
 
 
-def shared_store() -> SharedStore:
+def shared_store() -> InMemoryStore:
     return RedisStore(policy()) if settings.REDIS_URL else InMemoryStore()
 
 

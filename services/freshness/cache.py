@@ -19,7 +19,7 @@ from services.freshness.state import (
     is_backing_off,
     pending_entry,
 )
-from services.freshness.store import SharedStore
+from services.freshness.store import InMemoryStore
 from services.freshness.worker import Worker
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
@@ -63,7 +63,7 @@ _unavailable = metrics.cache_results.labels("unavailable")
 class MovieCache:
     def __init__(
         self,
-        store: SharedStore,
+        store: InMemoryStore,
         database: DatabaseStore,
         client: GhibliClient,
         policy: Policy,

@@ -7,7 +7,7 @@ from typing import Any
 from services.background import CoalescedCalls
 from services.freshness.process_state import ProcessState
 from services.freshness.state import SECOND, entry_at, last_entry
-from services.freshness.store import SharedStore
+from services.freshness.store import InMemoryStore
 from services.persistence import DatabaseStore
 
 # A part that has not answered by then is not well; Kubernetes gives a probe one second.
@@ -26,7 +26,9 @@ class Health:
 
 
 class HealthCheck:
-    def __init__(self, process: ProcessState, store: SharedStore, database: DatabaseStore) -> None:
+    def __init__(
+        self, process: ProcessState, store: InMemoryStore, database: DatabaseStore
+    ) -> None:
         self._process, self._store, self._database = process, store, database
         # What may hang, each in one thread at most.
         self._calls = CoalescedCalls("health")

@@ -21,7 +21,7 @@ from services.freshness.state import (
     record_failure,
     without_entries,
 )
-from services.freshness.store import Reading, SharedStore
+from services.freshness.store import InMemoryStore, Reading
 from services.persistence import DatabaseStore
 
 # How often a transition is tried if the store changes meanwhile.
@@ -42,7 +42,7 @@ class ProcessState:
     """
 
     def __init__(
-        self, store: SharedStore, database: DatabaseStore, policy: Policy, clock: Clock
+        self, store: InMemoryStore, database: DatabaseStore, policy: Policy, clock: Clock
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
         self.policy = policy

@@ -59,37 +59,37 @@ class ClockOffset:
     def __init__(self) -> None:
         self._low, self.upper = -math.inf, math.inf
 
-    def observe(self, before: int, time: int, after: int) -> int:
+    def observe(self, before: int, time: int, after: int) -> None:
         low, upper = max(self._low, time - after), min(self.upper, time - before)
         if low > upper:
             low, upper = time - after, time - before
         self._low, self.upper = low, upper
-        return int(upper)
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def or_in_memory(method: Method) -> Method:
-    """Call the same method of this process' in-memory store while Redis fails."""
+    """Call InMemoryStore's method of this name while Redis fails."""
     name = method.__name__
+    in_memory = getattr(InMemoryStore, name)
 
     @wraps(method)
     def call(store: "RedisStore", *args: Any) -> Any:
-        without = partial(getattr(store.in_memory, name), *args)
-        return store.redis.call(name, partial(method, store, *args), without)
+        return store.redis.call(
+            name, partial(method, store, *args), partial(in_memory, store, *args)
+        )
 
     return cast(Method, call)
 
 
-class RedisStore:
-    """While Redis fails, each process goes on with an in-memory store of its own."""
+class RedisStore(InMemoryStore):
+    """While Redis fails, each process uses what it has in memory."""
 
     def __init__(self, policy: Policy, clock: Clock | None = None) -> None:
-        self._clock = clock or Clock()
+        super().__init__(clock)
         self._policy = policy
         self.redis = RedisClient("default", self._clock)
-        self.in_memory = InMemoryStore(self._clock)
         self._keep_ms = math.ceil(max(policy.stale_if_error, policy.ttl + 60) * 1000)
         self._offset = ClockOffset()
         self._reported: set[str] = set()
@@ -135,26 +135,20 @@ class RedisStore:
     @or_in_memory
     def renew_lease(self, lease: str) -> bool:
         try:
-            return bool(self._lock(lease).reacquire())
+            return bool(self._redis_lock(lease).reacquire())
         except (LockError, ResponseError):  # somebody else's, or of another type
             return False
 
+    @or_in_memory
     def release_lease(self, lease: str) -> None:
-        # It may have been acquired in either store.
-        self.in_memory.release_lease(lease)
-        self._release_lease(lease)
+        super().release_lease(lease)  # it may have been acquired while Redis was away
+        with suppress(LockError, ResponseError):  # it has ended meanwhile
+            self._redis_lock(lease).release()
 
     def is_available(self) -> bool:
         return self.redis.ping()
 
-    def _release_lease(self, lease: str) -> None:
-        def release() -> None:
-            with suppress(LockError, ResponseError):  # it has ended meanwhile
-                self._lock(lease).release()
-
-        self.redis.call("release_lease", release, lambda: None)
-
-    def _lock(self, lease: str) -> Lock:
+    def _redis_lock(self, lease: str) -> Lock:
         lock = Lock(self.redis.client, LEASE, timeout=LEASE_SECONDS, thread_local=False)
         lock.local.token = lease.encode()
         return lock

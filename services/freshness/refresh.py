@@ -32,7 +32,7 @@ from services.freshness.state import (
     publish,
     record_failure,
 )
-from services.freshness.store import HEARTBEAT_SECONDS, Reading, SharedStore
+from services.freshness.store import HEARTBEAT_SECONDS, InMemoryStore, Reading
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
 
@@ -83,7 +83,7 @@ class Refresher:
     def __init__(
         self,
         process: ProcessState,
-        store: SharedStore,
+        store: InMemoryStore,
         client: GhibliClient,
         database: DatabaseStore,
         clock: Clock,

@@ -8,7 +8,7 @@ published, and when to back off, is in state.py.
 import threading
 import uuid
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from services.catalogue.entities import Movie
 from services.catalogue.snapshot import Snapshot
@@ -33,29 +33,9 @@ class Reading(NamedTuple):
     document: bytes = b""
 
 
-class SharedStore(Protocol):
+class InMemoryStore:
     """State, movies under their digest, and a lease. A store raises nothing."""
 
-    @property
-    def propagation(self) -> int:
-        """How many microseconds it takes until all who share the store have read a new state."""
-
-    def read(self) -> Reading: ...
-    def get_movies(self, digest: str) -> tuple[Movie, ...] | None: ...
-    def compare_and_set(
-        self, expected: Reading, state: State, snapshots: Iterable[Snapshot]
-    ) -> bool:
-        """Replace what was read, with the movies that the new state names; False if it changed."""
-
-    def acquire_lease(self) -> tuple[str | None, Reading]:
-        """Return the name of the new lease, None while another holds it, and what is read then."""
-
-    def renew_lease(self, lease: str) -> bool: ...
-    def release_lease(self, lease: str) -> None: ...
-    def is_available(self) -> bool: ...
-
-
-class InMemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
@@ -65,6 +45,7 @@ class InMemoryStore:
 
     @property
     def propagation(self) -> int:
+        """How many microseconds it takes until all who share the store have read a new state."""
         return 0
 
     def read(self) -> Reading:
@@ -76,6 +57,7 @@ class InMemoryStore:
     def compare_and_set(
         self, expected: Reading, state: State, snapshots: Iterable[Snapshot]
     ) -> bool:
+        """Replace what was read, with the movies that the new state names; False if it changed."""
         with self._lock:
             if self._state != expected.state:
                 return False
@@ -84,6 +66,7 @@ class InMemoryStore:
             return True
 
     def acquire_lease(self) -> tuple[str | None, Reading]:
+        """Return the name of the new lease, None while another holds it, and what is read then."""
         with self._lock:
             if self._clock.boot() < self._lease_ends:
                 return None, self.read()

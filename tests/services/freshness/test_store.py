@@ -20,7 +20,7 @@ from services.exceptions import Reason
 from services.freshness.policy import Policy
 from services.freshness.redis_store import LEASE, PREFIX, STATE, RedisStore
 from services.freshness.state import SECOND, Backoff, Entry, State, microseconds
-from services.freshness.store import LEASE_SECONDS, InMemoryStore, Reading, SharedStore
+from services.freshness.store import LEASE_SECONDS, InMemoryStore, Reading
 from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import make_snapshot
 from tests.support.servers import Valkey
@@ -29,7 +29,7 @@ from totoro.settings import redis_caches
 POLICY = Policy(ttl=60, refresh_ahead=10, stale_if_error=3600)
 
 
-def in_memory(settings: Settings, valkey: Valkey) -> SharedStore:
+def in_memory(settings: Settings, valkey: Valkey) -> InMemoryStore:
     return InMemoryStore()
 
 
@@ -39,8 +39,8 @@ def in_redis(settings: Settings, valkey: Valkey) -> RedisStore:
 
 
 @pytest.fixture(params=[in_memory, in_redis])
-def store(request: pytest.FixtureRequest, settings: Settings, valkey: Valkey) -> SharedStore:
-    made: SharedStore = request.param(settings, valkey)
+def store(request: pytest.FixtureRequest, settings: Settings, valkey: Valkey) -> InMemoryStore:
+    made: InMemoryStore = request.param(settings, valkey)
     return made
 
 
@@ -61,7 +61,7 @@ def made(token: int, *, left: float = 50, ahead: float = 0) -> tuple[State, Snap
     return State(Entry(token, snapshot.digest, timestamp, now, end)), snapshot
 
 
-def put(store: SharedStore, token: int = 1, **options: float) -> tuple[State, Snapshot]:
+def put(store: InMemoryStore, token: int = 1, **options: float) -> tuple[State, Snapshot]:
     state, snapshot = made(token, **options)
     assert store.compare_and_set(store.read(), state, [snapshot])
     return state, snapshot
@@ -78,13 +78,13 @@ def counted() -> float:
     return REGISTRY.get_sample_value("totoro_redis_invalid_values_total") or 0.0
 
 
-def test_an_empty_store_holds_nothing_and_grants_the_lease(store: SharedStore) -> None:
+def test_an_empty_store_holds_nothing_and_grants_the_lease(store: InMemoryStore) -> None:
     assert store.read().state == State()
     assert store.get_movies("a" * 64) is None
     assert store.acquire_lease()[0]
 
 
-def test_what_is_set_is_read_with_its_movies(store: SharedStore) -> None:
+def test_what_is_set_is_read_with_its_movies(store: InMemoryStore) -> None:
     state, snapshot = put(store)
 
     read = store.read().state
@@ -95,7 +95,7 @@ def test_what_is_set_is_read_with_its_movies(store: SharedStore) -> None:
     assert store.get_movies(snapshot.digest) == snapshot.movies
 
 
-def test_what_changed_since_it_was_read_is_not_overwritten(store: SharedStore) -> None:
+def test_what_changed_since_it_was_read_is_not_overwritten(store: InMemoryStore) -> None:
     reading = store.read()
     put(store, 1)
     put(store, 2)
@@ -107,7 +107,7 @@ def test_what_changed_since_it_was_read_is_not_overwritten(store: SharedStore) -
     assert store.read().state.newest_token == 2
 
 
-def test_a_backoff_is_shared(store: SharedStore) -> None:
+def test_a_backoff_is_shared(store: InMemoryStore) -> None:
     backoff = Backoff(2, Reason.DNS, boot() + 5 * SECOND)
     store.compare_and_set(store.read(), State(None, None, backoff), [])
 
@@ -117,7 +117,7 @@ def test_a_backoff_is_shared(store: SharedStore) -> None:
     assert abs(read.until - backoff.until) < SECOND // 10
 
 
-def test_one_at_a_time_holds_the_lease(store: SharedStore) -> None:
+def test_one_at_a_time_holds_the_lease(store: InMemoryStore) -> None:
     lease = store.acquire_lease()[0]
     assert lease
     assert store.acquire_lease()[0] is None
@@ -125,7 +125,7 @@ def test_one_at_a_time_holds_the_lease(store: SharedStore) -> None:
     assert store.acquire_lease()[0]
 
 
-def test_a_lease_is_renewed_and_released_by_its_holder_only(store: SharedStore) -> None:
+def test_a_lease_is_renewed_and_released_by_its_holder_only(store: InMemoryStore) -> None:
     lease = store.acquire_lease()[0]
     assert lease
     assert store.renew_lease(lease)
@@ -135,7 +135,7 @@ def test_a_lease_is_renewed_and_released_by_its_holder_only(store: SharedStore) 
 
 
 @pytest.mark.slow
-def test_a_leader_that_dies_frees_its_lease(store: SharedStore) -> None:
+def test_a_leader_that_dies_frees_its_lease(store: InMemoryStore) -> None:
     store.acquire_lease()[0]
     started = time.monotonic()
     until(lambda: store.acquire_lease()[0] is not None, seconds=LEASE_SECONDS + 1)

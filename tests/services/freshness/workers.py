@@ -10,7 +10,7 @@ from services.freshness.cache import CacheResult, MovieCache
 from services.freshness.policy import Policy
 from services.freshness.refresh import Refreshed
 from services.freshness.state import SECOND
-from services.freshness.store import InMemoryStore, SharedStore
+from services.freshness.store import InMemoryStore
 from services.ghibli.client import Fetched, GhibliClient
 from services.persistence import DatabaseStore
 from tests.support.fakes import FakeClock, make_fetched
@@ -69,7 +69,7 @@ class WorkerUnderTest:
     def __init__(
         self,
         clock: FakeClock,
-        store: SharedStore,
+        store: InMemoryStore,
         database: Database | None = None,
         **policy: Any,
     ) -> None:

@@ -11,7 +11,7 @@ from django.core.management import CommandError
 
 from fake_ghibli import FakeGhibli
 from services.models import StoredSnapshot
-from tests.services.management.commands import error_line, without_log_events, run, without_database
+from tests.services.management.commands import error_line, run, without_database, without_log_events
 from tests.support.servers import ROOT, Totoro, Valkey, free_port, manage, wait_until
 
 LEASE = "totoro:1:{movies}:lease"
