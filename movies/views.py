@@ -4,14 +4,13 @@ from typing import Any
 from django.http import HttpResponse
 from django.urls import get_script_prefix
 from rest_framework import serializers
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import JSONRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from movies import web_page
-from movies.http.conditional import respond
-from movies.http.renderers import PageRenderer, PlainJSONRenderer
-from movies.http.representations import Shelves
+from movies.http.conditional import movies_response
+from movies.http.representations import Representation, SnapshotRepresentations
 from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
 from movies.query.pagination import paginate
@@ -21,7 +20,7 @@ from services.catalogue.snapshot import Snapshot
 from services.freshness.cache import CacheResult, CacheStatus
 from services.movies import movie_service
 
-shelves = Shelves()
+representations = SnapshotRepresentations()
 
 
 class MovieView(APIView):
@@ -29,9 +28,12 @@ class MovieView(APIView):
     throttle_classes = [ClientThrottle]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # Before DRF's own order: a request that is not acceptable (406) counts as well.
-        self.check_throttles(request)
+        # Before the content negotiation, so that a request that is not acceptable (406) counts as well.
+        super().check_throttles(request)
         super().initial(request, *args, **kwargs)
+
+    def check_throttles(self, request: Request) -> None:
+        """Do nothing where DRF calls this: `initial` has counted the request."""
 
     def respond(
         self,
@@ -42,18 +44,20 @@ class MovieView(APIView):
         content_type: str = "application/json",
     ) -> HttpResponse:
         """Return the representation with this key, which is rendered once per snapshot."""
-        representation = shelves.of(result.snapshot).get(key, render)
-        return respond(request._request, result, representation, content_type)
+        representation = representations.of(result.snapshot).get(
+            key, lambda: Representation(render(), content_type)
+        )
+        return movies_response(request._request, result, representation)
 
 
 class MovieListView(MovieView):
-    renderer_classes = [PlainJSONRenderer, PageRenderer]
+    renderer_classes = [JSONRenderer, TemplateHTMLRenderer]
 
     @document_list
     def get(self, request: Request) -> HttpResponse:
         query = parse_query(request.query_params, ListQuerySerializer)
         result = movie_service().list()
-        if isinstance(request.accepted_renderer, PageRenderer):
+        if isinstance(request.accepted_renderer, TemplateHTMLRenderer):
             return self._respond_with_html(request, query, result)
         if query.is_paged:
             return self._respond_with_page(request, query, result)

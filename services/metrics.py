@@ -42,7 +42,7 @@ for _reason in Reason:
     refreshes.labels("failed", _reason)
 for _command in (
     *("read", "get_movies", "compare_and_set", "acquire_lease", "renew_lease", "release_lease"),
-    "lease_quota",
+    "take_quota",
 ):
     redis_errors.labels(_command)
 for _action in ("read", "write", "invalid_row"):

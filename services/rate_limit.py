@@ -1,19 +1,20 @@
-"""How much each client may still ask: at most so much in a period, over all workers of all replicas.
+"""Limit the requests of each client: `limit` in a window of `period` seconds, over all workers.
 
-A client's window begins with its first request and lasts one period. Its count is in Redis, where a
-worker takes tokens of it in batches, to spend them without asking again; tokens that are left when
-the window ends die with it. Once nothing is left, a worker remembers that until then. So there are
-never more requests in a window than the limit, though a client that changes from worker to worker may
-be refused a little before it. While Redis is away, nobody counts and everybody passes.
+A window begins with the client's first request. Its count is in Redis; a worker takes requests from it
+in batches and then allows as many without asking Redis. Once the quota is used up, the worker refuses
+requests until the window ends, without asking either. What is left of a batch when the window ends is
+lost. So no window ever has more requests than the limit, but a client that changes between workers may
+be refused a little early.
 
-Without Redis the process has all the tokens, and gives them out by the same rules.
+While Redis is down, nothing is counted and requests pass. Without Redis, a process is the only one and
+takes the whole quota as one batch.
 """
 
 import math
 import threading
-from collections import OrderedDict
-from functools import cache
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -21,181 +22,155 @@ from services import metrics
 from services.clock import Clock
 from services.redis_connection import KEY_PREFIX, RedisClient
 
-# Clients that a process remembers: some 0.5 KB each, so that a flood of addresses costs it 5 MB and
-# no more. One that is forgotten loses the tokens that were taken for it, or, without Redis, starts
-# anew.
-CLIENTS = 10_000
-# A batch is this part of the limit, so that Redis is asked for one request in fifteen of 600…
-BATCHES = 40
-# …and no more than this part of what is left, so that towards the end nobody holds much that others
-# would need. For 600 requests by four workers that makes some 60 questions.
-LAST_PARTS = 8
+# About 0.5 KB each, so that a flood of addresses costs a process 5 MB. A client that is evicted loses
+# what was left of its batch or, without Redis, starts a new window.
+MAX_CLIENTS = 10_000
+# A batch is the smaller of two parts. 1/40 of the limit: one round trip for 15 requests of 600.
+BATCHES_PER_LIMIT = 40
+# 1/8 of what remains: towards the end no worker reserves much that others need. For 600 requests and
+# four workers, both together make about 60 round trips.
+BATCHES_PER_REMAINING = 8
 
-# KEYS a client's count · ARGV limit, period in ms, batch
-LEASE = f"""
+# KEYS a client's count · ARGV limit, period in ms, largest batch
+TAKE_BATCH = f"""
 local limit, period = tonumber(ARGV[1]), tonumber(ARGV[2])
 local used = redis.pcall('GET', KEYS[1])
 used = type(used) == 'string' and tonumber(string.match(used, '^%d+$'))
-local left = redis.call('PTTL', KEYS[1])
--- A count that is none, is over the limit or has no end is not ours; one that outlasts its period has
--- seen Redis' clock set back.
-if not used or used > limit or left <= 0 or left > period then
+local ms_left = redis.call('PTTL', KEYS[1])
+-- Replace a foreign value: no number, above the limit, or without an end. After Redis' clock was set
+-- back, a window outlasts its period.
+if not used or used > limit or ms_left <= 0 or ms_left > period then
   redis.call('SET', KEYS[1], 0, 'PX', period)
-  used, left = 0, period
+  used, ms_left = 0, period
 end
 local remaining = math.max(limit - used, 0)
-local tokens = math.min(tonumber(ARGV[3]), math.ceil(remaining / {LAST_PARTS}))
-if tokens > 0 then redis.call('INCRBY', KEYS[1], tokens) end
-return {{tokens, remaining - tokens, left}}
+local batch = math.min(tonumber(ARGV[3]), math.ceil(remaining / {BATCHES_PER_REMAINING}))
+if batch > 0 then redis.call('INCRBY', KEYS[1], batch) end
+return {{batch, remaining - batch, ms_left}}
 """
 
 
 class Rate(NamedTuple):
-    """`limit` requests in `period` seconds."""
-
     limit: int
     period: int
 
 
-class Decision(NamedTuple):
-    """`remaining`: what the client may still ask, as far as this process knows; `reset`: seconds
-    until its window is surely over."""
+class Batch(NamedTuple):
+    """Requests that a process may allow. `remaining`: how many are left in the window after it."""
 
-    allowed: bool
+    size: int
+    remaining: int
+    seconds_left: float
+
+
+# Takes the next batch of a client. It is empty if the quota is used up, None while Redis is down.
+TakeBatch = Callable[[str], Batch | None]
+
+
+class QuotaStatus(NamedTuple):
+    """A client's quota after a request.
+
+    `remaining`: requests left, as far as this process knows. `reset`: seconds until a new window.
+    """
+
+    is_allowed: bool
     remaining: int
     reset: float
     rate: Rate
 
 
-class Grant(NamedTuple):
-    """Tokens of a client's window, which has `remaining` more of them and lasts `left` seconds.
-
-    No tokens: nothing is left in this window.
-    """
-
-    tokens: int
-    remaining: int
-    left: float
-
-
-class Ledger(Protocol):
-    """The count that all share."""
-
-    def lease(self, client: str) -> Grant | None:
-        """The client's next tokens; None if there is nobody to ask."""
-
-
-class RedisLedger:
+class RedisQuotas:
     def __init__(self, rate: Rate, clock: Clock | None = None) -> None:
         self._redis = RedisClient("quotas", clock or Clock())
-        self._lease = self._redis.client.register_script(LEASE)
-        self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES)]
-        # With another rate the windows are others, too.
+        self._script = self._redis.client.register_script(TAKE_BATCH)
+        self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES_PER_LIMIT)]
+        # Another rate has other windows.
         self._prefix = f"{KEY_PREFIX}quota:{rate.limit}/{rate.period}:"
 
-    def lease(self, client: str) -> Grant | None:
-        def from_redis() -> Grant | None:
-            tokens, remaining, left = self._lease(keys=[self._prefix + client], args=self._args)
-            limit, period, _ = self._args
-            if not (0 <= tokens <= limit and 0 <= remaining <= limit and 0 < left <= period):
-                raise ValueError("not what the script returns")
-            return Grant(tokens, remaining, left / 1000)
+    def take_batch(self, client: str) -> Batch | None:
+        return self._redis.call("take_quota", lambda: self._run_script(client), lambda: None)
 
-        return self._redis.call("lease_quota", from_redis, lambda: None)
-
-
-class ProcessLedger:
-    """For one process, which may have all tokens of a window at once."""
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-
-    def lease(self, client: str) -> Grant | None:
-        return Grant(self._rate.limit, 0, self._rate.period)
+    def _run_script(self, client: str) -> Batch:
+        size, remaining, ms_left = self._script(keys=[self._prefix + client], args=self._args)
+        limit, period_ms, _ = self._args
+        if not (0 <= size <= limit and 0 <= remaining <= limit and 0 < ms_left <= period_ms):
+            raise ValueError("not a reply of the script")
+        return Batch(size, remaining, ms_left / 1000)
 
 
 class Window:
-    """What a process holds of a client's window. Instants come in; hold the lock meanwhile."""
+    """A client's window as far as this process knows it. Hold `lock` while using the rest."""
 
-    __slots__ = ("_ends", "_over", "_remaining", "_tokens", "lock")
+    __slots__ = ("_batch", "_earliest_end", "_latest_end", "_remaining", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._tokens = self._remaining = 0
-        # The tokens end with the earliest instant at which the window can; it is over for sure with
-        # the latest. The way to Redis and back lies between the two.
-        self._ends = self._over = 0.0
+        self._batch = self._remaining = 0
+        # When the window ends is known only to the length of the round trip to Redis. From the earliest
+        # end on, the batch is not used any more; clients are asked to wait for the latest.
+        self._earliest_end = self._latest_end = 0.0
 
     @property
     def remaining(self) -> int:
-        return self._tokens + self._remaining
+        return self._batch + self._remaining
 
-    def take(self, now: float) -> bool | None:
-        """Whether the client may; None if only the ledger knows."""
-        if now >= self._ends:
-            return None
-        if self._tokens:
-            self._tokens -= 1
-            return True
-        return None if self._remaining else False
+    def needs_batch(self, now: float) -> bool:
+        return now >= self._earliest_end or (not self._batch and self._remaining > 0)
 
-    def add(self, grant: Grant, *, asked: float, told: float) -> None:
-        self._tokens, self._remaining = grant.tokens, grant.remaining
-        self._ends, self._over = asked + grant.left, told + grant.left
+    def start_batch(self, batch: Batch, requested_at: float, received_at: float) -> None:
+        self._batch, self._remaining = batch.size, batch.remaining
+        self._earliest_end = requested_at + batch.seconds_left
+        self._latest_end = received_at + batch.seconds_left
 
-    def left(self, now: float) -> float:
-        return max(self._over - now, 0.0)
+    def use_request(self) -> bool:
+        """Use one request of the batch. Return False if there is none."""
+        if not self._batch:
+            return False
+        self._batch -= 1
+        return True
+
+    def seconds_left(self, now: float) -> float:
+        return max(self._latest_end - now, 0.0)
 
 
-class Quotas:
-    """For any number of threads; those of one client wait for each other's lease."""
+class RateLimiter:
+    """Count requests, from any number of threads."""
 
-    def __init__(self, rate: Rate, ledger: Ledger, clock: Clock | None = None) -> None:
-        self._rate, self._ledger, self._clock = rate, ledger, clock or Clock()
-        self._windows: OrderedDict[str, Window] = OrderedDict()
+    def __init__(self, rate: Rate, take_batch: TakeBatch, clock: Clock | None = None) -> None:
+        self._rate, self._take_batch, self._clock = rate, take_batch, clock or Clock()
+        self._window_of = lru_cache(MAX_CLIENTS)(lambda client: Window())
         self._lock = threading.Lock()
 
-    def take(self, client: str) -> Decision | None:
-        """Counts one request; None if nobody counts, so that it may pass."""
-        window = self._window(client)
+    def count(self, client: str) -> QuotaStatus | None:
+        """Count a request. Return None if it passes uncounted because Redis is down."""
+        with self._lock:  # so that threads cannot create two windows for a client
+            window = self._window_of(client)
         with window.lock:
             now = self._clock.boot()
-            allowed = window.take(now)
-            if allowed is None:
-                grant = self._ledger.lease(client)
-                if grant is None:
+            if window.needs_batch(now):
+                batch = self._take_batch(client)
+                if batch is None:
                     return None
-                window.add(grant, asked=now, told=self._clock.boot())
-                # It counts where its token comes from, however long that was on the way.
-                allowed = window.take(now)
-            if not allowed:
+                window.start_batch(batch, requested_at=now, received_at=self._clock.boot())
+            is_allowed = window.use_request()
+            if not is_allowed:
                 metrics.throttled_requests.inc()
-            left = window.left(self._clock.boot())
-            return Decision(bool(allowed), window.remaining, left, self._rate)
-
-    def _window(self, client: str) -> Window:
-        with self._lock:
-            window = self._windows.get(client)
-            if window is None:
-                window = self._windows[client] = Window()
-                if len(self._windows) > CLIENTS:
-                    self._windows.popitem(last=False)
-            else:
-                self._windows.move_to_end(client)
-            return window
+            reset = window.seconds_left(self._clock.boot())
+            return QuotaStatus(is_allowed, window.remaining, reset, self._rate)
 
 
 class Unlimited:
-    """Nobody counts."""
-
-    def take(self, client: str) -> Decision | None:
+    def count(self, client: str) -> QuotaStatus | None:
         return None
 
 
 @cache
-def quotas() -> Quotas | Unlimited:
-    """Those of this process, put together from the settings."""
+def rate_limiter() -> RateLimiter | Unlimited:
+    """Return the rate limiter of this process, made from the settings."""
     if not settings.THROTTLE_RATE:
         return Unlimited()
     rate = Rate(*settings.THROTTLE_RATE)
-    return Quotas(rate, RedisLedger(rate) if settings.REDIS_URL else ProcessLedger(rate))
+    if settings.REDIS_URL:
+        return RateLimiter(rate, RedisQuotas(rate).take_batch)
+    whole_quota = Batch(rate.limit, 0, rate.period)
+    return RateLimiter(rate, lambda client: whole_quota)

@@ -7,7 +7,7 @@ from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
 from services.movies import movie_service
-from services.rate_limit import quotas
+from services.rate_limit import rate_limiter
 from tests.support.servers import Postgres, Totoro, Valkey
 
 
@@ -22,7 +22,7 @@ def restart_service() -> None:
     if movie_service.cache_info().currsize:
         movie_service().close()
     movie_service.cache_clear()
-    quotas.cache_clear()
+    rate_limiter.cache_clear()
 
 
 @pytest.fixture

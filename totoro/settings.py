@@ -215,9 +215,9 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
         "DEFAULT_AUTHENTICATION_CLASSES": [],
         "DEFAULT_PERMISSION_CLASSES": [],
         "UNAUTHENTICATED_USER": None,
-        "DEFAULT_RENDERER_CLASSES": ["movies.http.renderers.PlainJSONRenderer"],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
         "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-        "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.http.negotiation.WeighedNegotiation",
+        "DEFAULT_CONTENT_NEGOTIATION_CLASS": "movies.http.negotiation.QualityNegotiation",
         "DEFAULT_METADATA_CLASS": "movies.http.metadata.AllowedMethods",
         "EXCEPTION_HANDLER": "totoro.exception_handler.handle_drf_exception",
         # `format` is ignored like any unknown parameter; the documentation turns it on again.

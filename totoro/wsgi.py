@@ -7,7 +7,7 @@ from django.conf import settings
 from django.urls import get_resolver
 
 from services.movies import movie_service
-from services.rate_limit import quotas
+from services.rate_limit import rate_limiter
 from totoro.forwarded import TrustedProxies
 
 __all__ = ["application"]
@@ -22,4 +22,4 @@ application = TrustedProxies(django_application, settings.TRUSTED_PROXIES)
 # Before the first requests, which would wait for these imports and each create a service.
 get_resolver().url_patterns  # noqa: B018 (reading them imports the views)
 movie_service()
-quotas()
+rate_limiter()

@@ -1,7 +1,6 @@
-"""What a response says of its age, its validators and its encoding.
+"""Responses with validators, encoding and freshness.
 
-Cache-Control and Age as in RFC 9111, Cache-Status as in RFC 9211, conditional requests as in
-RFC 9110, section 13.
+Conditional requests follow RFC 9110, section 13, Cache-Control and Age RFC 9111, Cache-Status RFC 9211.
 """
 
 import math
@@ -12,65 +11,61 @@ from django.utils.http import http_date
 from rest_framework.exceptions import APIException
 
 from movies.http.negotiation import prefers_gzip
-from movies.http.representations import Rendition
+from movies.http.representations import Representation
 from services.freshness.cache import CacheResult, CacheStatus
 
 
 class PreconditionFailed(APIException):
     status_code = 412
-    default_detail = "The answer is not the one that the request asks for."
+    default_detail = "The current representation does not match the request's precondition."
 
 
-def freshness_headers(answer: CacheResult) -> dict[str, str]:
-    if answer.status is CacheStatus.STALE:
+def freshness_headers(result: CacheResult) -> dict[str, str]:
+    if result.status is CacheStatus.STALE:
         return {
             "Cache-Control": "no-cache",
-            "Age": str(math.ceil(answer.age)),
-            "Cache-Status": f"totoro; hit; ttl={math.floor(answer.ttl)}; detail={answer.reason}",
+            "Age": str(math.ceil(result.age)),
+            "Cache-Status": f"totoro; hit; ttl={math.floor(result.ttl)}; detail={result.reason}",
         }
-    seconds = max(math.floor(answer.ttl), 0)
-    came_by = "hit" if answer.status is CacheStatus.HIT else "fwd=miss; fwd-status=200; stored"
+    ttl = max(math.floor(result.ttl), 0)
+    status = "hit" if result.status is CacheStatus.HIT else "fwd=miss; fwd-status=200; stored"
     return {
-        # What is left of the minute, so without Age: a cache would subtract that once more.
-        "Cache-Control": f"public, max-age={seconds}",
-        "Cache-Status": f"totoro; {came_by}; ttl={seconds}",
+        # max-age is what is left, so there is no Age: caches would subtract it again.
+        "Cache-Control": f"public, max-age={ttl}",
+        "Cache-Status": f"totoro; {status}; ttl={ttl}",
     }
 
 
-def respond(
-    request: HttpRequest, answer: CacheResult, rendition: Rendition, content_type: str
+def movies_response(
+    request: HttpRequest, result: CacheResult, representation: Representation
 ) -> HttpResponse:
-    """The rendition of the movies, with how fresh it is."""
-    modified = answer.snapshot.timestamp.timestamp()
-    response = conditional_response(request, rendition, content_type, modified)
-    for name, value in freshness_headers(answer).items():
+    modified = result.snapshot.timestamp.timestamp()
+    response = conditional_response(request, representation, modified)
+    for name, value in freshness_headers(result).items():
         response[name] = value
-    if answer.status is not CacheStatus.STALE:
-        response.expires_at = answer.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
+    if result.status is not CacheStatus.STALE:
+        response.expires_at = result.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
     return response
 
 
 def conditional_response(
-    request: HttpRequest, rendition: Rendition, content_type: str, modified: float | None = None
+    request: HttpRequest, representation: Representation, modified: float | None = None
 ) -> HttpResponse:
-    """The rendition in the encoding that the client prefers, or 304 if it has that already.
+    """Return the representation in the preferred encoding, or 304 if the client has it.
 
     `modified`: Unix time. Raises PreconditionFailed.
     """
-    compressed = rendition.is_worth_compressing and prefers_gzip(
-        request.headers.get("Accept-Encoding", "")
-    )
-    full = HttpResponse(
-        rendition.compressed if compressed else rendition.body, content_type=content_type
-    )
-    etag = rendition.etag(compressed=compressed)
-    full["ETag"] = etag
+    accept_encoding = request.headers.get("Accept-Encoding", "")
+    is_gzipped = representation.is_worth_gzipping and prefers_gzip(accept_encoding)
+    headers = {"ETag": representation.etag(is_gzipped=is_gzipped)}
     if modified is not None:
-        full["Last-Modified"] = http_date(modified)
-    if compressed:
-        full["Content-Encoding"] = "gzip"
+        headers["Last-Modified"] = http_date(modified)
+    if is_gzipped:
+        headers["Content-Encoding"] = "gzip"
+    body = representation.gzipped if is_gzipped else representation.body
+    full = HttpResponse(body, representation.content_type, headers=headers)
     seconds = int(modified) if modified is not None else None
-    response = get_conditional_response(request, etag, seconds, full) or full
+    response = get_conditional_response(request, headers["ETag"], seconds, full) or full
     if response.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
     response["Vary"] = "Accept, Accept-Encoding"

@@ -1,4 +1,4 @@
-"""Answers as bytes, made once for each snapshot and question, not for each request."""
+"""Rendered bytes with their gzip and ETag, made once per snapshot instead of once per request."""
 
 import gzip
 import threading
@@ -6,78 +6,63 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cached_property
 from hashlib import sha256
-from typing import Generic, TypeVar
 
 from services.catalogue.snapshot import Snapshot
 
-# Below this, gzip saves less than its header and the client's time.
-WORTH_COMPRESSING = 1024
-# Different questions of one snapshot whose answers are remembered.
-REMEMBERED = 256
+# Below this size (bytes) gzip saves too little.
+MIN_SIZE_FOR_GZIP = 1024
+MAX_REPRESENTATIONS = 256
 
 
-T = TypeVar("T")
+class Representation:
+    """A body and its gzipped form, each with a strong ETag (RFC 9110, section 8.8.3)."""
 
-
-class Rendition:
-    """A body, its compressed form and the strong ETag of each (RFC 9110, section 8.8.3)."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.tag = sha256(body).hexdigest()[:32]
+    def __init__(self, body: bytes, content_type: str) -> None:
+        self.body, self.content_type = body, content_type
+        self._digest = sha256(body).hexdigest()[:32]
 
     @cached_property
-    def compressed(self) -> bytes:
-        # No time of making in it: every worker makes the same bytes.
+    def gzipped(self) -> bytes:
+        # Without the current time, so that every worker makes the same bytes.
         return gzip.compress(self.body, mtime=0)
 
     @property
-    def is_worth_compressing(self) -> bool:
-        return len(self.body) >= WORTH_COMPRESSING
+    def is_worth_gzipping(self) -> bool:
+        return len(self.body) >= MIN_SIZE_FOR_GZIP
 
-    def etag(self, *, compressed: bool) -> str:
-        return f'"{self.tag}-gzip"' if compressed else f'"{self.tag}"'
+    def etag(self, *, is_gzipped: bool) -> str:
+        return f'"{self._digest}-gzip"' if is_gzipped else f'"{self._digest}"'
 
 
-class BoundedCache(Generic[T]):
-    """What was made for the keys that were asked for last, for any number of threads."""
+class RepresentationCache:
+    """The representations that were used last, for any number of threads."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[Hashable, T] = OrderedDict()
+        self._representations: OrderedDict[Hashable, Representation] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, key: Hashable, render: Callable[[], Representation]) -> Representation:
         with self._lock:
-            if made := self._made.get(key):
-                self._made.move_to_end(key)
-                return made
-        made = make()
+            if cached := self._representations.get(key):
+                self._representations.move_to_end(key)
+                return cached
+        rendered = render()
         with self._lock:
-            self._made[key] = made
-            while len(self._made) > REMEMBERED:
-                self._made.popitem(last=False)
-        return made
+            self._representations[key] = rendered
+            if len(self._representations) > MAX_REPRESENTATIONS:
+                self._representations.popitem(last=False)
+        return rendered
 
 
-class Shelf:
-    """What was made of one snapshot."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self._renditions: BoundedCache[Rendition] = BoundedCache()
-
-    def get(self, question: Hashable, make: Callable[[], bytes]) -> Rendition:
-        return self._renditions.get(question, lambda: Rendition(make()))
-
-
-class Shelves:
-    """The shelf of the snapshot that was asked for last; those before are forgotten."""
+class SnapshotRepresentations:
+    """The representations of one snapshot, replaced when another one is requested."""
 
     def __init__(self) -> None:
-        self._shelf: Shelf | None = None
+        self._current: tuple[Snapshot | None, RepresentationCache] = None, RepresentationCache()
 
-    def of(self, snapshot: Snapshot) -> Shelf:
-        shelf = self._shelf
-        if not shelf or shelf.snapshot is not snapshot:
-            self._shelf = shelf = Shelf(snapshot)
-        return shelf
+    def of(self, snapshot: Snapshot) -> RepresentationCache:
+        current, representations = self._current
+        if current is not snapshot:
+            representations = RepresentationCache()
+            self._current = snapshot, representations
+        return representations

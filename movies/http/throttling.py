@@ -1,6 +1,6 @@
-"""So much for each client and period: who counts as one, and what answers say of it.
+"""Count the requests of each client, and send the headers RateLimit-Policy and RateLimit.
 
-RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers-11.
+They follow draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import math
@@ -13,15 +13,16 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from services.rate_limit import Decision, quotas
+from services.rate_limit import QuotaStatus, rate_limiter
 
-# Where a request keeps what was decided: whoever asks for it again does not count it again.
-DECISION = "totoro.quota"
+# Where a request's environ has its quota status. A request that is processed again, because its cache
+# entry expired meanwhile, is not counted again.
+QUOTA_STATUS = "totoro.quota_status"
 
 
 @lru_cache(4096)
 def client_of(address: str) -> str:
-    """An IPv4 address; of IPv6 the network of 64 bits, which is the least that one customer gets."""
+    """Return an IPv4 address, or an IPv6 network of 64 bits: a customer gets at least that."""
     try:
         ip = ip_address(address)
     except ValueError:  # a Unix socket has none
@@ -31,32 +32,33 @@ def client_of(address: str) -> str:
     return str(ip)
 
 
-def decide(environ: MutableMapping[str, Any]) -> Decision | None:
-    """What is to become of the request, which counts; None if nobody counts."""
-    if DECISION not in environ:
-        environ[DECISION] = quotas().take(client_of(environ.get("REMOTE_ADDR", "")))
-    decision: Decision | None = environ[DECISION]
-    return decision
+def count_request(environ: MutableMapping[str, Any]) -> QuotaStatus | None:
+    """Count the request against its client's quota, once. Return None if nothing is counted."""
+    if QUOTA_STATUS not in environ:
+        environ[QUOTA_STATUS] = rate_limiter().count(client_of(environ.get("REMOTE_ADDR", "")))
+    status: QuotaStatus | None = environ[QUOTA_STATUS]
+    return status
 
 
-def headers(decision: Decision) -> dict[str, str]:
-    rate = decision.rate
+def rate_limit_headers(status: QuotaStatus) -> dict[str, str]:
+    limit, period = status.rate
     return {
-        "RateLimit-Policy": f'"default";q={rate.limit};w={rate.period}',
-        "RateLimit": f'"default";r={decision.remaining};t={math.ceil(decision.reset)}',
+        "RateLimit-Policy": f'"default";q={limit};w={period}',
+        "RateLimit": f'"default";r={status.remaining};t={math.ceil(status.reset)}',
     }
 
 
 class ClientThrottle(BaseThrottle):
-    """Counts every request of a client, whatever becomes of it."""
+    """Count every request of a client, whatever its response will be."""
 
-    decision: Decision | None
+    _status: QuotaStatus | None
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        self.decision = decide(request.META)
-        if self.decision:
-            view.headers |= headers(self.decision)
-        return self.decision is None or self.decision.allowed
+        self._status = count_request(request.META)
+        if self._status is None:
+            return True
+        view.headers |= rate_limit_headers(self._status)
+        return self._status.is_allowed
 
     def wait(self) -> float | None:
-        return self.decision.reset if self.decision else None
+        return self._status.reset if self._status else None

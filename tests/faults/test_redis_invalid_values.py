@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 from redis import Redis, ResponseError
 
 from fake_ghibli import FakeGhibli
-from services.rate_limit import quotas
+from services.rate_limit import rate_limiter
 from tests.conftest import restart_service
 from tests.support.reply_proxy import REPLIES, ReplyProxy
 from tests.support.servers import Valkey, wait_until
@@ -199,5 +199,5 @@ def test_allows_requests_with_replies_of_an_unexpected_type(
     assert [api.get("/movies/").status_code for _ in range(6)] == [200] * 6
     proxy.replacement = None
     valkey.client.flushall()
-    quotas.cache_clear()
+    rate_limiter.cache_clear()
     assert [api.get("/movies/").status_code for _ in range(4)] == [200, 200, 200, 429]

@@ -1,4 +1,4 @@
-"""What a client may ask, counted for all workers: in the process, in a real Valkey, by a fake clock."""
+"""The rate limit over all workers: in one process, in a real Valkey, and with a fake clock."""
 
 import math
 import signal
@@ -18,41 +18,40 @@ from pytest_django.fixtures import Settings
 
 from services.clock import Clock
 from services.rate_limit import (
-    BATCHES,
-    CLIENTS,
-    LAST_PARTS,
-    Decision,
-    Grant,
-    ProcessLedger,
-    Quotas,
+    BATCHES_PER_LIMIT,
+    BATCHES_PER_REMAINING,
+    MAX_CLIENTS,
+    Batch,
+    QuotaStatus,
     Rate,
-    RedisLedger,
+    RateLimiter,
+    RedisQuotas,
     Unlimited,
-    quotas,
+    rate_limiter,
 )
 from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import FakeClock
 from tests.support.servers import Valkey
 from totoro.settings import redis_caches
 
-Make = Callable[..., Quotas]
+Make = Callable[..., RateLimiter]
 
 
 @pytest.fixture
 def in_redis(settings: Settings, valkey: Valkey) -> Make:
-    """Makes what one worker has."""
+    """Make the rate limiter of one worker."""
     settings.CACHES = redis_caches(valkey.url)
 
-    def make(limit: int, period: int = 60, clock: Clock | None = None) -> Quotas:
+    def make(limit: int, period: int = 60, clock: Clock | None = None) -> RateLimiter:
         rate = Rate(limit, period)
-        return Quotas(rate, RedisLedger(rate, clock), clock)
+        return RateLimiter(rate, RedisQuotas(rate, clock).take_batch, clock)
 
     return make
 
 
-def in_process(limit: int, period: int = 60, clock: Clock | None = None) -> Quotas:
+def in_process(limit: int, period: int = 60, clock: Clock | None = None) -> RateLimiter:
     rate = Rate(limit, period)
-    return Quotas(rate, ProcessLedger(rate), clock)
+    return RateLimiter(rate, lambda client: Batch(limit, 0, period), clock)
 
 
 @pytest.fixture(params=["process", "redis"])
@@ -61,188 +60,192 @@ def make(request: pytest.FixtureRequest) -> Make:
     return made
 
 
-def take(worker: Quotas, client: str = "a") -> Decision:
-    decision = worker.take(client)
-    assert decision
-    return decision
+def count(worker: RateLimiter, client: str = "a") -> QuotaStatus:
+    status = worker.count(client)
+    assert status
+    return status
 
 
-def allowed(worker: Quotas, times: int, client: str = "a") -> int:
-    return sum(take(worker, client).allowed for _ in range(times))
+def allowed(worker: RateLimiter, requests: int, client: str = "a") -> int:
+    return sum(count(worker, client).is_allowed for _ in range(requests))
 
 
 def round_trips(valkey: Valkey) -> int:
-    """All that Valkey was asked from outside since its statistics were reset."""
+    """Return how many commands Valkey got from outside since its statistics were reset."""
     stats = valkey.client.info("commandstats")
     assert isinstance(stats, dict)
     inner = ("get", "set", "pttl", "incrby", "info", "config|resetstat")
     return sum(
-        told["calls"] for name, told in stats.items() if name.removeprefix("cmdstat_") not in inner
+        command["calls"]
+        for name, command in stats.items()
+        if name.removeprefix("cmdstat_") not in inner
     )
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100])
-def test_threads_together_get_the_limit_and_not_one_more(make: Make, limit: int) -> None:
+def test_threads_together_get_exactly_the_limit(make: Make, limit: int) -> None:
     worker = make(limit)
     with ThreadPoolExecutor(20) as pool:
-        decisions = list(pool.map(lambda _: take(worker), range(limit + 200)))
+        statuses = list(pool.map(lambda _: count(worker), range(limit + 200)))
 
-    assert sum(decision.allowed for decision in decisions) == limit
-    assert {decision.remaining for decision in decisions if not decision.allowed} == {0}
+    assert sum(status.is_allowed for status in statuses) == limit
+    assert {status.remaining for status in statuses if not status.is_allowed} == {0}
 
 
 @pytest.mark.parametrize("limit", [1, 7, 600])
-def test_workers_together_get_the_limit_and_not_one_more(in_redis: Make, limit: int) -> None:
+def test_workers_together_get_exactly_the_limit(in_redis: Make, limit: int) -> None:
     workers = [in_redis(limit) for _ in range(4)]
-    asking = islice(cycle(workers), limit + 400)
+    requests = islice(cycle(workers), limit + 400)
     with ThreadPoolExecutor(20) as pool:
-        decisions = list(pool.map(take, asking))
+        statuses = list(pool.map(count, requests))
 
-    assert sum(decision.allowed for decision in decisions) == limit
+    assert sum(status.is_allowed for status in statuses) == limit
 
 
-def test_a_client_that_stays_with_one_worker_gets_nearly_all(in_redis: Make) -> None:
+def test_a_client_of_one_worker_gets_nearly_the_whole_quota(in_redis: Make) -> None:
     workers = [in_redis(600) for _ in range(4)]
     for worker in workers[1:]:
-        take(worker)
+        count(worker)
 
-    assert 600 - 3 * 600 // BATCHES <= allowed(workers[0], 700) < 600
+    assert 600 - 3 * 600 // BATCHES_PER_LIMIT <= allowed(workers[0], 700) < 600
 
 
 def test_each_client_has_a_quota_of_its_own(make: Make) -> None:
     worker = make(3)
     allowed(worker, 4, "a")
 
-    assert not take(worker, "a").allowed
+    assert not count(worker, "a").is_allowed
     assert allowed(worker, 4, "b") == 3
 
 
-def test_what_remains_is_told(make: Make) -> None:
+def test_the_status_has_the_remaining_quota(make: Make) -> None:
     worker = make(3)
 
-    assert [take(worker).remaining for _ in range(5)] == [2, 1, 0, 0, 0]
+    assert [count(worker).remaining for _ in range(5)] == [2, 1, 0, 0, 0]
 
 
 def test_the_window_begins_with_the_first_request(make: Make) -> None:
     worker = make(2, 60)
 
-    assert 59 < take(worker).reset <= 60.1
-    assert take(worker).reset < take(worker).reset + 60
+    assert 59 < count(worker).reset <= 60.1
+    assert count(worker).reset < count(worker).reset + 60
 
 
-def test_when_its_window_is_over_a_client_may_ask_again(make: Make) -> None:
+def test_a_new_window_has_a_new_quota(make: Make) -> None:
     worker = make(2, 1)
     started = time.monotonic()
     assert allowed(worker, 3) == 2
-    refused = take(worker)
+    refused = count(worker)
     time.sleep(refused.reset)
 
     assert time.monotonic() - started > 0.998  # Redis counts milliseconds
     assert allowed(worker, 3) == 2
 
 
-def test_another_worker_joins_the_window(in_redis: Make) -> None:
+def test_another_worker_continues_the_window(in_redis: Make) -> None:
     clock = FakeClock()
     first, second = in_redis(4), in_redis(4, clock=clock)
     assert allowed(first, 5) == 4
 
-    refused = take(second)
-    assert not refused.allowed
+    refused = count(second)
+    assert not refused.is_allowed
     assert 58 < refused.reset <= 60
 
 
-# What Redis has to do
+# Load on Redis
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_redis_is_asked_for_few_of_the_allowed_and_none_of_the_refused(
+def test_few_allowed_requests_and_no_refused_one_cost_a_round_trip(
     in_redis: Make, valkey: Valkey, workers: int
 ) -> None:
     made = [in_redis(600) for _ in range(workers)]
     allowed(made[0], 1, "warm")  # so that Valkey knows the script
     valkey.client.config_resetstat()
 
-    asking = islice(cycle(made), 700)
-    assert sum(take(worker).allowed for worker in asking) == 600
-    asked = round_trips(valkey)
-    assert 600 / BATCHES <= asked <= 0.2 * 600
+    requests = islice(cycle(made), 700)
+    assert sum(count(worker).is_allowed for worker in requests) == 600
+    before = round_trips(valkey)
+    assert 600 / BATCHES_PER_LIMIT <= before <= 0.2 * 600
 
-    refusals = [take(worker) for worker in islice(cycle(made), 1000)]
-    assert not any(refused.allowed for refused in refusals)
-    assert round_trips(valkey) == asked
+    refusals = [count(worker) for worker in islice(cycle(made), 1000)]
+    assert not any(refused.is_allowed for refused in refusals)
+    assert round_trips(valkey) == before
 
 
-def test_a_count_leaves_with_its_window(in_redis: Make, valkey: Valkey) -> None:
-    take(in_redis(600, 60), "192.0.2.1")
+def test_a_count_expires_with_its_window(in_redis: Make, valkey: Valkey) -> None:
+    count(in_redis(600, 60), "192.0.2.1")
 
     assert valkey.client.keys() == [b"totoro:1:quota:600/60:192.0.2.1"]
     assert 59_000 < int(valkey.client.pttl("totoro:1:quota:600/60:192.0.2.1")) <= 60_000
 
 
-def test_with_another_rate_the_window_is_another(in_redis: Make) -> None:
+def test_another_rate_starts_another_window(in_redis: Make) -> None:
     assert allowed(in_redis(3, 60), 5) == 3
     assert allowed(in_redis(4, 60), 5) == 4
     assert allowed(in_redis(4, 61), 5) == 4
 
 
-FOREIGN: dict[str, Callable[[Valkey, str], object]] = {
+INVALID: dict[str, Callable[[Valkey, str], object]] = {
     "rubbish": lambda valkey, key: valkey.client.set(key, "rubbish", px=50_000),
     "a fraction": lambda valkey, key: valkey.client.set(key, "1.5", px=50_000),
-    "less than nothing": lambda valkey, key: valkey.client.set(key, "-5", px=50_000),
+    "negative": lambda valkey, key: valkey.client.set(key, "-5", px=50_000),
     "a list": lambda valkey, key: valkey.client.rpush(key, "1"),
     "no end": lambda valkey, key: valkey.client.set(key, "2"),
     "more than the limit": lambda valkey, key: valkey.client.set(key, "9" * 30, px=5000),
-    "outlasts its period": lambda valkey, key: valkey.client.set(key, "2", px=3_600_000),
+    "longer than the period": lambda valkey, key: valkey.client.set(key, "2", px=3_600_000),
 }
 
 
-@pytest.mark.parametrize("what", FOREIGN)
-def test_a_value_that_is_not_ours_is_replaced(what: str, in_redis: Make, valkey: Valkey) -> None:
+@pytest.mark.parametrize("kind", INVALID)
+def test_an_invalid_value_is_replaced(kind: str, in_redis: Make, valkey: Valkey) -> None:
     key = "totoro:1:quota:3/60:a"
-    FOREIGN[what](valkey, key)
+    INVALID[kind](valkey, key)
 
     assert allowed(in_redis(3), 5) == 3
     assert 0 < int(valkey.client.pttl(key)) <= 60_000
 
 
 @pytest.mark.parametrize("limit", [1, 7, 39, 80, 600, 100_000])
-def test_redis_leases_as_the_model_does(in_redis: Make, valkey: Valkey, limit: int) -> None:
+def test_the_script_hands_out_the_batches_of_the_model(
+    in_redis: Make, valkey: Valkey, limit: int
+) -> None:
     clock = FakeClock()
-    ledger, model = RedisLedger(Rate(limit, 60)), Shared(Rate(limit, 60), clock)
-    leased = list(iter(lambda: parts(ledger.lease("a")), (0, 0)))
+    quotas, model = RedisQuotas(Rate(limit, 60)), FakeQuotas(Rate(limit, 60), clock)
+    batches = list(iter(lambda: sizes(quotas.take_batch("a")), (0, 0)))
 
-    assert leased == list(iter(lambda: parts(model.lease("a")), (0, 0)))
-    assert sum(tokens for tokens, _ in leased) == limit
-
-
-def parts(grant: Grant | None) -> tuple[int, int]:
-    assert grant
-    return grant.tokens, grant.remaining
+    assert batches == list(iter(lambda: sizes(model.take_batch("a")), (0, 0)))
+    assert sum(size for size, _ in batches) == limit
 
 
-# Redis away
+def sizes(batch: Batch | None) -> tuple[int, int]:
+    assert batch
+    return batch.size, batch.remaining
 
 
-def test_without_redis_everybody_passes(in_redis: Make, settings: Settings) -> None:
+# Redis down
+
+
+def test_requests_pass_while_redis_is_down(in_redis: Make, settings: Settings) -> None:
     settings.CACHES = redis_caches("redis://127.0.0.1:9/0")
 
-    assert in_redis(1).take("a") is None
+    assert in_redis(1).count("a") is None
 
 
-def test_a_hung_redis_costs_little_and_rarely(in_redis: Make, valkey: Valkey) -> None:
+def test_a_hung_redis_delays_requests_briefly_and_rarely(in_redis: Make, valkey: Valkey) -> None:
     worker = in_redis(1)
     valkey.send_signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
         with ThreadPoolExecutor(10) as pool:
-            decisions = list(pool.map(worker.take, [str(i % 20) for i in range(200)]))
+            statuses = list(pool.map(worker.count, [str(i % 20) for i in range(200)]))
         assert time.monotonic() - started < 0.35
     finally:
         valkey.send_signal(signal.SIGCONT)
-    assert set(decisions) == {None}
+    assert set(statuses) == {None}
 
 
-def test_the_two_connections_have_time_outs_of_their_own(settings: Settings) -> None:
+def test_quotas_have_a_connection_pool_with_a_shorter_timeout(settings: Settings) -> None:
     settings.CACHES = redis_caches("redis://127.0.0.1:9/7")
     pools = [get_redis_connection(alias).connection_pool for alias in ("default", "quotas")]
 
@@ -250,50 +253,52 @@ def test_the_two_connections_have_time_outs_of_their_own(settings: Settings) -> 
     assert [pool.connection_kwargs["db"] for pool in pools] == [7, 7]
 
 
-def test_a_redis_that_answers_after_150_ms_is_left_alone(in_redis: Make, valkey: Valkey) -> None:
+def test_a_redis_that_takes_150_ms_is_skipped(in_redis: Make, valkey: Valkey) -> None:
     worker = in_redis(100)
-    take(worker, "warm")
+    count(worker, "warm")
     valkey.client.client_pause(150)
     started = time.monotonic()
 
-    assert [worker.take(f"{i}") for i in range(50)] == [None] * 50
+    assert [worker.count(f"{i}") for i in range(50)] == [None] * 50
     assert time.monotonic() - started < 0.3
 
 
-def test_a_redis_that_cannot_write_is_like_none(in_redis: Make, valkey: Valkey) -> None:
+def test_requests_pass_while_redis_cannot_write(in_redis: Make, valkey: Valkey) -> None:
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert in_redis(1).take("a") is None
+        assert in_redis(1).count("a") is None
     finally:
         valkey.client.config_set("maxmemory", 0)
 
 
-def test_what_is_known_holds_while_redis_is_away(in_redis: Make, valkey: Valkey) -> None:
+def test_batches_and_refusals_remain_valid_while_redis_is_down(
+    in_redis: Make, valkey: Valkey
+) -> None:
     clock = FakeClock()
     worker = in_redis(80, clock=clock)
     allowed(worker, 81, "refused")
-    take(worker, "half")  # of a batch of two
+    count(worker, "half")  # of a batch of two
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert worker.take("new") is None
-        assert not take(worker, "refused").allowed
-        assert take(worker, "half").allowed
-        assert worker.take("half") is None
+        assert worker.count("new") is None
+        assert not count(worker, "refused").is_allowed
+        assert count(worker, "half").is_allowed
+        assert worker.count("half") is None
     finally:
         valkey.client.config_set("maxmemory", 0)
     clock.advance(BREAKER_SECONDS)
-    assert take(worker, "half").remaining == 80 - 3
+    assert count(worker, "half").remaining == 80 - 3
 
 
-def test_when_redis_is_back_it_counts_again(in_redis: Make, valkey: Valkey) -> None:
+def test_requests_count_again_when_redis_is_back(in_redis: Make, valkey: Valkey) -> None:
     clock = FakeClock()
     worker = in_redis(1, clock=clock)
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert worker.take("a") is None
+        assert worker.count("a") is None
     finally:
         valkey.client.config_set("maxmemory", 0)
-    assert worker.take("a") is None  # left alone
+    assert worker.count("a") is None  # the circuit is open
     clock.advance(BREAKER_SECONDS)
 
     assert allowed(worker, 3) == 1
@@ -302,136 +307,136 @@ def test_when_redis_is_back_it_counts_again(in_redis: Make, valkey: Valkey) -> N
 # Memory
 
 
-def test_a_flood_of_addresses_costs_no_more_than_it_may() -> None:
+def test_memory_is_bounded_in_a_flood_of_addresses() -> None:
     worker = in_process(1)
     tracemalloc.start()
     try:
-        for i in range(CLIENTS):
-            worker.take(f"2001:db8:{i:x}::/64")
+        for i in range(MAX_CLIENTS):
+            worker.count(f"2001:db8:{i:x}::/64")
         full = tracemalloc.get_traced_memory()[0]
-        for i in range(2 * CLIENTS):
-            worker.take(f"2001:db9:{i:x}::/64")
+        for i in range(2 * MAX_CLIENTS):
+            worker.count(f"2001:db9:{i:x}::/64")
         grown = tracemalloc.get_traced_memory()[0] - full
     finally:
         tracemalloc.stop()
 
-    assert full < 600 * CLIENTS
+    assert full < 600 * MAX_CLIENTS
     assert grown < full / 2
 
 
-def test_who_asked_last_is_remembered_longest() -> None:
+def test_the_least_recent_client_is_evicted() -> None:
     worker = in_process(1)
     allowed(worker, 1, "busy")
     allowed(worker, 1, "idle")
-    for i in range(CLIENTS - 1):
-        worker.take("busy")
-        worker.take(f"{i}")
+    for i in range(MAX_CLIENTS - 1):
+        worker.count("busy")
+        worker.count(f"{i}")
 
-    assert not take(worker, "busy").allowed
-    assert take(worker, "idle").allowed
-
-
-# The arithmetic, by a fake clock
+    assert not count(worker, "busy").is_allowed
+    assert count(worker, "idle").is_allowed
 
 
-class Shared:
-    """The count in Redis, as a model: the way there and back takes time; windows are noted."""
+# The arithmetic, with a fake clock
+
+
+class FakeQuotas:
+    """A model of the count in Redis: the ways there and back take time, and windows are recorded."""
 
     def __init__(self, rate: Rate, clock: FakeClock) -> None:
         self._rate, self._clock = rate, clock
-        self.begun: list[float] = []
-        self.asked_at: list[float] = []
+        self.started: list[float] = []
+        self.counted_at: list[float] = []
         self.way = (0.0, 0.0)
         self._used = 0
 
-    def lease(self, client: str) -> Grant:
+    def take_batch(self, client: str) -> Batch:
         self._clock.advance(self.way[0])
         now = self._clock.boot()
-        self.asked_at.append(now)
-        if not self.begun or now >= self.begun[-1] + self._rate.period:
-            self.begun.append(now)
+        self.counted_at.append(now)
+        if not self.started or now >= self.started[-1] + self._rate.period:
+            self.started.append(now)
             self._used = 0
         remaining = self._rate.limit - self._used
-        batch = math.ceil(self._rate.limit / BATCHES)
-        tokens = min(batch, math.ceil(remaining / LAST_PARTS))
-        self._used += tokens
-        left = self.begun[-1] + self._rate.period - now
+        largest = math.ceil(self._rate.limit / BATCHES_PER_LIMIT)
+        size = min(largest, math.ceil(remaining / BATCHES_PER_REMAINING))
+        self._used += size
+        seconds_left = self.started[-1] + self._rate.period - now
         self._clock.advance(self.way[1])
-        return Grant(tokens, remaining - tokens, left)
+        return Batch(size, remaining - size, seconds_left)
 
 
 ways = st.sampled_from([0.0, 0.001, 0.1, 0.2])
 steps = st.tuples(
-    st.integers(0, 2),  # which worker is asked
-    st.integers(1, 30),  # how often
+    st.integers(0, 2),  # which worker
+    st.integers(1, 30),  # requests
     st.sampled_from([0.0, 0.01, 0.2, 0.9, 1.0, 2.5]),  # seconds until the next
     st.tuples(ways, ways),
 )
 
 
 @given(limit=st.sampled_from([1, 3, 10, 100]), plan=st.lists(steps, max_size=30))
-def test_no_window_ever_sees_more_than_the_limit(
+def test_no_window_has_more_requests_than_the_limit(
     limit: int, plan: list[tuple[int, int, float, tuple[float, float]]]
 ) -> None:
     clock = FakeClock()
     rate = Rate(limit, 1)
-    shared = Shared(rate, clock)
-    workers = [Quotas(rate, shared, clock) for _ in range(3)]
+    quotas = FakeQuotas(rate, clock)
+    workers = [RateLimiter(rate, quotas.take_batch, clock) for _ in range(3)]
     spent: Counter[int] = Counter()
 
     for number, times, pause, way in plan:
-        shared.way = way
+        quotas.way = way
         for _ in range(times):
-            came, asked = clock.boot(), len(shared.asked_at)
-            decision = take(workers[number])
-            assert 0 <= decision.remaining < limit
-            if decision.allowed:
-                # A request counts where the ledger was asked for it, else when it came.
-                at = shared.asked_at[-1] if len(shared.asked_at) > asked else came
-                window = bisect_right(shared.begun, at) - 1
-                assert at < shared.begun[window] + rate.period
+            received, batches = clock.boot(), len(quotas.counted_at)
+            status = count(workers[number])
+            assert 0 <= status.remaining < limit
+            if status.is_allowed:
+                # A request counts when its batch was taken, or when it was received.
+                at = quotas.counted_at[-1] if len(quotas.counted_at) > batches else received
+                window = bisect_right(quotas.started, at) - 1
+                assert at < quotas.started[window] + rate.period
                 spent[window] += 1
             else:
-                assert clock.boot() + decision.reset >= shared.begun[-1] + rate.period
+                assert clock.boot() + status.reset >= quotas.started[-1] + rate.period
         clock.advance(pause)
 
     assert max(spent.values(), default=0) <= limit
 
 
 @given(limit=st.integers(1, 200), way=st.tuples(ways, ways))
-def test_who_waits_as_long_as_it_is_told_is_served(limit: int, way: tuple[float, float]) -> None:
+def test_a_client_that_waits_for_the_reset_is_served(limit: int, way: tuple[float, float]) -> None:
     clock = FakeClock()
     rate = Rate(limit, 60)
-    shared = Shared(rate, clock)
-    worker = Quotas(rate, shared, clock)
-    shared.way = way
+    quotas = FakeQuotas(rate, clock)
+    worker = RateLimiter(rate, quotas.take_batch, clock)
+    quotas.way = way
     assert allowed(worker, limit) == limit
-    refused = take(worker)
-    assert not refused.allowed
+    refused = count(worker)
+    assert not refused.is_allowed
 
     clock.advance(refused.reset)
-    assert take(worker).allowed
+    assert count(worker).is_allowed
 
 
 # From the settings
 
 
-def test_without_a_rate_nobody_counts(settings: Settings) -> None:
+def test_without_a_rate_nothing_is_counted(settings: Settings) -> None:
     settings.THROTTLE_RATE = None
 
-    assert isinstance(quotas(), Unlimited)
-    assert quotas().take("a") is None
+    assert isinstance(rate_limiter(), Unlimited)
+    assert rate_limiter().count("a") is None
 
 
 @pytest.mark.parametrize("redis", [False, True])
-def test_the_rate_is_that_of_the_settings(
+def test_the_rate_comes_from_the_settings(
     redis: bool, in_redis: Make, settings: Settings, valkey: Valkey
 ) -> None:
     settings.THROTTLE_RATE = (2, 60)
     settings.REDIS_URL = valkey.url if redis else ""
-    made = quotas()
+    made = rate_limiter()
 
-    assert isinstance(made, Quotas)
+    assert isinstance(made, RateLimiter)
     assert allowed(made, 5) == 2
     assert bool(valkey.client.keys()) == redis
-    assert quotas() is made
+    assert rate_limiter() is made

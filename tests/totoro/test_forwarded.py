@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 from werkzeug.test import Client, TestResponse
 
 from fake_ghibli import FakeGhibli
-from movies.http.throttling import decide
+from movies.http.throttling import count_request
 from tests.support.servers import ROOT, clean_environment
 from totoro.forwarded import FORWARDED, TrustedProxies
 
@@ -158,9 +158,9 @@ def test_10_000_invented_addresses_are_one_client(settings: Settings) -> None:
 
     def application(environ: dict[str, Any], _: object) -> list[bytes]:
         nonlocal allowed
-        decision = decide(environ)
-        assert decision
-        allowed += decision.allowed
+        status = count_request(environ)
+        assert status
+        allowed += status.is_allowed
         return []
 
     direct, behind = TrustedProxies(application, 0), TrustedProxies(application, 1)
@@ -230,8 +230,8 @@ def test_forwarded_requests_get_no_metrics(proxies: int) -> None:
 SERVED_APPLICATION = """
 import json
 from totoro.wsgi import application
-from services.rate_limit import quotas
-print(json.dumps([type(application).__name__, application._proxies, quotas.cache_info().currsize]))
+from services.rate_limit import rate_limiter
+print(json.dumps([type(application).__name__, application._proxies, rate_limiter.cache_info().currsize]))
 """
 
 

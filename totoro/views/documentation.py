@@ -9,7 +9,7 @@ from drf_yasg.generators import OpenAPISchemaGenerator
 from drf_yasg.views import get_schema_view
 from rest_framework.request import Request
 
-from movies.http.negotiation import WeighedNegotiation
+from movies.http.negotiation import QualityNegotiation
 from movies.http.stored_documents import stored_document
 from totoro.settings import VERSION
 
@@ -40,7 +40,7 @@ PAGE_POLICY = (
 )
 
 
-class FormatParameter(WeighedNegotiation):
+class FormatParameter(QualityNegotiation):
     """Select the document by `?format=openapi`, a parameter that the API itself ignores."""
 
     settings = SimpleNamespace(URL_FORMAT_OVERRIDE="format")  # type: ignore[assignment]  # all it reads

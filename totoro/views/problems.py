@@ -4,12 +4,11 @@ from django.http import Http404
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 from rest_framework import serializers
-from rest_framework.renderers import TemplateHTMLRenderer
+from rest_framework.renderers import JSONRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from movies.http.renderers import PlainJSONRenderer
 from movies.http.stored_documents import stored_document
 from movies.openapi import JSON, problem
 from totoro.problem_types import PROBLEM_TYPES, ProblemType
@@ -29,7 +28,7 @@ class ProblemTypeSerializer(serializers.Serializer[ProblemType]):
 
 
 class ProblemListView(APIView):
-    renderer_classes = [PlainJSONRenderer, TemplateHTMLRenderer]
+    renderer_classes = [JSONRenderer, TemplateHTMLRenderer]
 
     @swagger_auto_schema(
         operation_id="listProblems",
@@ -51,7 +50,7 @@ class ProblemListView(APIView):
 
 
 class ProblemView(APIView):
-    renderer_classes = [PlainJSONRenderer, TemplateHTMLRenderer]
+    renderer_classes = [JSONRenderer, TemplateHTMLRenderer]
 
     @swagger_auto_schema(
         operation_id="getProblem",

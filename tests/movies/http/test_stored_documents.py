@@ -1,4 +1,4 @@
-"""What changes only with a deploy has validators, gzip and a lifetime: documents and static files."""
+"""Documents and static files, which change only with a deploy, have validators, gzip and a lifetime."""
 
 import gzip
 import re
@@ -29,25 +29,25 @@ def get(server: Totoro, path: str, accept: str | None = None, **headers: str) ->
 
 
 @pytest.mark.parametrize(("path", "accept"), DOCUMENTS)
-def test_a_document_has_a_tag_for_each_encoding_and_a_lifetime(
+def test_a_document_has_an_etag_for_each_encoding_and_a_lifetime(
     path: str, accept: str | None, server: Totoro
 ) -> None:
-    plain, folded = get(server, path, accept), get(server, path, accept, Accept_Encoding="gzip")
+    plain, gzipped = get(server, path, accept), get(server, path, accept, Accept_Encoding="gzip")
 
-    for response in (plain, folded):
+    for response in (plain, gzipped):
         assert response.status_code == 200
         assert response.headers["Cache-Control"] == "public, max-age=300"
         assert response.headers["Vary"] == "Accept, Accept-Encoding"
-        tag = response.headers["ETag"]
-        assert re.fullmatch('"[^"]+"', tag)
+        etag = response.headers["ETag"]
+        assert re.fullmatch('"[^"]+"', etag)
         encoding = response.headers.get("Content-Encoding", "identity")
-        again = get(server, path, accept, If_None_Match=tag, Accept_Encoding=encoding)
+        again = get(server, path, accept, If_None_Match=etag, Accept_Encoding=encoding)
         assert (again.status_code, again.content) == (304, b"")
-        assert again.headers["ETag"] == tag
+        assert again.headers["ETag"] == etag
     if len(plain.content) >= 1024:
-        assert folded.headers["Content-Encoding"] == "gzip"
-        assert gzip.decompress(folded.content) == plain.content
-        assert folded.headers["ETag"] != plain.headers["ETag"]
+        assert gzipped.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(gzipped.content) == plain.content
+        assert gzipped.headers["ETag"] != plain.headers["ETag"]
     assert get(server, path, accept).content == plain.content
 
 
@@ -57,7 +57,7 @@ def static_links(server: Totoro) -> list[str]:
     return sorted({link for text in texts for link in re.findall(r'"(/static/[^"]+)"', text)})
 
 
-def test_names_of_static_files_carry_a_hash_and_are_kept_for_ever(server: Totoro) -> None:
+def test_static_files_have_a_hash_in_their_names_and_are_cached_for_ever(server: Totoro) -> None:
     links = static_links(server)
     assert len(links) >= 8
     for link in links:
@@ -72,20 +72,20 @@ STATIC = ["/static/movies/list.css", "/static/drf-yasg/swagger-ui-dist/swagger-u
 
 
 @pytest.mark.parametrize("path", STATIC)
-def test_a_static_file_has_a_tag_for_each_encoding(path: str, server: Totoro) -> None:
-    plain, folded = get(server, path), get(server, path, Accept_Encoding="gzip")
+def test_a_static_file_has_an_etag_for_each_encoding(path: str, server: Totoro) -> None:
+    plain, gzipped = get(server, path), get(server, path, Accept_Encoding="gzip")
 
-    assert folded.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(folded.content) == plain.content
-    assert plain.headers["ETag"] != folded.headers["ETag"]
-    for response in (plain, folded):
+    assert gzipped.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(gzipped.content) == plain.content
+    assert plain.headers["ETag"] != gzipped.headers["ETag"]
+    for response in (plain, gzipped):
         assert int(response.headers["Content-Length"]) == len(response.content)
-        for tag in (response.headers["ETag"], f'"other", {response.headers["ETag"]}', "*"):
+        for etags in (response.headers["ETag"], f'"other", {response.headers["ETag"]}', "*"):
             encoding = response.headers.get("Content-Encoding", "identity")
-            again = get(server, path, If_None_Match=tag, Accept_Encoding=encoding)
+            again = get(server, path, If_None_Match=etags, Accept_Encoding=encoding)
             assert (again.status_code, again.content) == (304, b"")
     head = requests.head(server.url + path, headers={"Accept-Encoding": "gzip"}, timeout=30)
-    assert (head.status_code, head.headers["ETag"]) == (200, folded.headers["ETag"])
+    assert (head.status_code, head.headers["ETag"]) == (200, gzipped.headers["ETag"])
     assert get(server, path, Accept_Encoding="gzip;q=0").content == plain.content
 
 
@@ -97,17 +97,17 @@ def test_a_static_file_has_a_tag_for_each_encoding(path: str, server: Totoro) ->
         {"Range": "bytes=0-9", "If_Range": '"other"'},
     ],
 )
-def test_ranges_are_not_offered_so_the_whole_file_comes(
+def test_a_range_is_ignored_and_the_whole_file_sent(
     headers: dict[str, str], server: Totoro
 ) -> None:
-    whole = get(server, STATIC[0])
-    part = get(server, STATIC[0], **headers)
+    full = get(server, STATIC[0])
+    response = get(server, STATIC[0], **headers)
 
-    assert (part.status_code, part.content) == (200, whole.content)
+    assert (response.status_code, response.content) == (200, full.content)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "TRACE"])
-def test_a_static_file_refuses_other_methods_with_a_problem(method: str, server: Totoro) -> None:
+def test_other_methods_on_a_static_file_get_a_405_problem(method: str, server: Totoro) -> None:
     response = requests.request(method, server.url + STATIC[0], timeout=30)
 
     assert response.status_code == 405
@@ -116,13 +116,13 @@ def test_a_static_file_refuses_other_methods_with_a_problem(method: str, server:
     assert response.json()["status"] == 405
 
 
-def test_a_static_file_lists_its_methods(server: Totoro) -> None:
+def test_options_lists_the_methods_of_a_static_file(server: Totoro) -> None:
     response = requests.options(server.url + STATIC[0], timeout=30)
 
     assert (response.status_code, response.json()) == (200, {"methods": ["GET", "HEAD", "OPTIONS"]})
 
 
-def test_a_precondition_that_fails_is_a_problem(server: Totoro) -> None:
+def test_a_failed_precondition_is_a_problem(server: Totoro) -> None:
     response = get(server, STATIC[0], If_Match='"other"')
 
     assert response.status_code == 412
@@ -130,16 +130,16 @@ def test_a_precondition_that_fails_is_a_problem(server: Totoro) -> None:
     assert response.json()["detail"]
 
 
-# A 304 may name only the length that the 200 has (RFC 9110, section 8.6): caches take it over.
+# A 304 may only have the Content-Length of the 200 (RFC 9110, section 8.6): caches store it.
 @pytest.mark.parametrize("path", ["/movies/", "/problems/", STATIC[0]])
-def test_a_304_does_not_say_that_the_body_is_empty(path: str, server: Totoro) -> None:
+def test_a_304_has_no_content_length(path: str, server: Totoro) -> None:
     again = get(server, path, If_None_Match="*")
 
     assert again.status_code == 304
     assert "Content-Length" not in again.headers
 
 
-def test_an_error_at_a_page_has_the_policy_of_errors(server: Totoro) -> None:
+def test_an_error_on_a_page_has_the_strict_content_security_policy(server: Totoro) -> None:
     response = get(server, "/problems/none/", "text/html,*/*;q=0.8")
 
     assert response.status_code == 404

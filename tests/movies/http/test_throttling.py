@@ -1,4 +1,4 @@
-"""How much a client may ask, and what answers say of it."""
+"""The rate limit of each client, and what responses say about it."""
 
 import re
 import time
@@ -11,12 +11,12 @@ from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
 from movies.http.throttling import client_of
-from services.rate_limit import quotas
+from services.rate_limit import rate_limiter
 from totoro.settings import redis_caches
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
-# draft-ietf-httpapi-ratelimit-headers-11: lists of structured fields (RFC 9651), whose items are a
-# string with parameters that are whole numbers.
+# draft-ietf-httpapi-ratelimit-headers-11: lists of structured fields (RFC 9651), whose members
+# are strings with whole numbers as parameters.
 POLICY = re.compile(r'"default";q=(\d+);w=(\d+)')
 LIMIT = re.compile(r'"default";r=(\d+);t=(\d+)')
 
@@ -29,12 +29,12 @@ def limited(settings: Settings, upstream: FakeGhibli) -> None:
 
 
 def remaining(response: Any) -> int:
-    told = LIMIT.fullmatch(response["RateLimit"])
-    assert told
-    return int(told[1])
+    match = LIMIT.fullmatch(response["RateLimit"])
+    assert match
+    return int(match[1])
 
 
-def ask_until_refused(api: Client) -> Any:
+def request_until_refused(api: Client) -> Any:
     for _ in range(10):
         response = api.get("/movies/")
         if response.status_code == 429:
@@ -43,30 +43,30 @@ def ask_until_refused(api: Client) -> Any:
 
 
 @pytest.mark.usefixtures("limited")
-def test_an_answer_tells_the_policy_and_what_is_left_of_it(api: Client) -> None:
+def test_a_response_names_the_policy_and_the_remaining_quota(api: Client) -> None:
     response = api.get("/movies/")
 
     assert response.status_code == 200
     assert response["RateLimit-Policy"] == '"default";q=3;w=60'
     assert POLICY.fullmatch(response["RateLimit-Policy"])
-    told = LIMIT.fullmatch(response["RateLimit"])
-    assert told
-    assert told[1] == "2"
-    assert 59 <= int(told[2]) <= 60
+    match = LIMIT.fullmatch(response["RateLimit"])
+    assert match
+    assert match[1] == "2"
+    assert 59 <= int(match[2]) <= 60
 
 
 @pytest.mark.usefixtures("limited")
-def test_the_quota_is_for_all_addresses_of_the_api_together(api: Client) -> None:
-    asked = [api.get("/movies/"), api.get("/movies/?search=ponyo"), api.get(CASTLE)]
+def test_all_urls_of_the_api_share_one_quota(api: Client) -> None:
+    responses = [api.get("/movies/"), api.get("/movies/?search=ponyo"), api.get(CASTLE)]
 
-    assert [response.status_code for response in asked] == [200, 200, 200]
-    assert [remaining(response) for response in asked] == [2, 1, 0]
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert [remaining(response) for response in responses] == [2, 1, 0]
     assert [api.get(path).status_code for path in ("/movies/", CASTLE)] == [429, 429]
 
 
 @pytest.mark.usefixtures("limited")
-def test_who_asks_too_often_is_told_when_to_come_back(api: Client) -> None:
-    response = ask_until_refused(api)
+def test_a_client_over_its_limit_gets_a_429_with_retry_after(api: Client) -> None:
+    response = request_until_refused(api)
 
     problem = response.json()
     assert response["Content-Type"] == "application/problem+json"
@@ -74,26 +74,28 @@ def test_who_asks_too_often_is_told_when_to_come_back(api: Client) -> None:
     assert problem["type"] == "/problems/too-many-requests/"
     assert response["Cache-Control"] == "no-store"
     assert response["RateLimit-Policy"] == '"default";q=3;w=60'
-    told = LIMIT.fullmatch(response["RateLimit"])
-    assert told
-    assert told[1] == "0"
-    assert response["Retry-After"] == told[2]
+    match = LIMIT.fullmatch(response["RateLimit"])
+    assert match
+    assert match[1] == "0"
+    assert response["Retry-After"] == match[2]
     assert 59 <= int(response["Retry-After"]) <= 60
 
 
-def test_a_browser_may_read_all_that(api: Client, limited: None) -> None:
-    response = ask_until_refused(api)
+def test_scripts_of_other_origins_may_read_the_rate_limit_headers(
+    api: Client, limited: None
+) -> None:
+    response = request_until_refused(api)
 
     exposed = set(response["Access-Control-Expose-Headers"].split(", "))
     assert {"RateLimit", "RateLimit-Policy", "Retry-After"} <= exposed & set(response.headers)
     assert response["Access-Control-Allow-Origin"] == "*"
 
 
-def test_who_comes_back_when_it_was_told_to_is_served(
+def test_a_client_that_waits_for_retry_after_is_served(
     api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.THROTTLE_RATE = (2, 1)
-    refused = ask_until_refused(api)
+    refused = request_until_refused(api)
     assert refused["Retry-After"] == "1"
     time.sleep(1)
 
@@ -121,9 +123,9 @@ COUNTED: list[tuple[int, Callable[[Client], Any]]] = [
 
 
 @pytest.mark.usefixtures("limited")
-@pytest.mark.parametrize(("status", "ask"), COUNTED)
-def test_every_request_counts_once(api: Client, status: int, ask: Callable[[Client], Any]) -> None:
-    first, second = ask(api), api.get("/movies/")
+@pytest.mark.parametrize(("status", "send"), COUNTED)
+def test_every_request_counts_once(api: Client, status: int, send: Callable[[Client], Any]) -> None:
+    first, second = send(api), api.get("/movies/")
 
     assert first.status_code == status
     assert [remaining(first), remaining(second)] == [2, 1]
@@ -131,16 +133,16 @@ def test_every_request_counts_once(api: Client, status: int, ask: Callable[[Clie
 
 
 @pytest.mark.usefixtures("limited")
-@pytest.mark.parametrize(("status", "ask"), COUNTED)
+@pytest.mark.parametrize(("status", "send"), COUNTED)
 def test_every_request_can_be_refused(
-    api: Client, status: int, ask: Callable[[Client], Any]
+    api: Client, status: int, send: Callable[[Client], Any]
 ) -> None:
-    ask_until_refused(api)
+    request_until_refused(api)
 
-    assert ask(api).status_code == 429
+    assert send(api).status_code == 429
 
 
-def test_an_answer_that_there_is_none_counts(api: Client, settings: Settings) -> None:
+def test_a_503_counts(api: Client, settings: Settings) -> None:
     settings.THROTTLE_RATE = (3, 60)
     response = api.get("/movies/")
 
@@ -154,8 +156,8 @@ def test_an_answer_that_there_is_none_counts(api: Client, settings: Settings) ->
     "path",
     ["/livez", "/readyz", "/metrics", "/", "/redoc/", "/swagger.json", "/nothing", "/problems/"],
 )
-def test_the_rest_is_not_counted(api: Client, path: str) -> None:
-    ask_until_refused(api)
+def test_other_urls_are_not_limited(api: Client, path: str) -> None:
+    request_until_refused(api)
 
     response = api.get(path)
     assert response.status_code in (200, 404)
@@ -165,13 +167,13 @@ def test_the_rest_is_not_counted(api: Client, path: str) -> None:
 
 @pytest.mark.usefixtures("limited")
 def test_each_client_has_a_quota_of_its_own(api: Client) -> None:
-    ask_until_refused(api)
+    request_until_refused(api)
 
     assert remaining(api.get("/movies/", REMOTE_ADDR="192.0.2.1")) == 2
     assert remaining(api.get("/movies/", REMOTE_ADDR="192.0.2.2")) == 2
 
 
-def test_without_a_rate_there_is_no_limit_and_no_word_of_one(
+def test_without_a_rate_nothing_is_limited_and_no_header_is_sent(
     api: Client, upstream: FakeGhibli, settings: Settings
 ) -> None:
     settings.THROTTLE_RATE = None
@@ -181,7 +183,7 @@ def test_without_a_rate_there_is_no_limit_and_no_word_of_one(
     assert not any(name.startswith("RateLimit") for r in responses for name in r.headers)
 
 
-def test_while_redis_is_away_everybody_passes_and_no_answer_lies(
+def test_while_redis_is_down_requests_pass_without_rate_limit_headers(
     api: Client, limited: None, settings: Settings
 ) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
@@ -192,8 +194,8 @@ def test_while_redis_is_away_everybody_passes_and_no_answer_lies(
     assert not any(name.startswith("RateLimit") for r in responses for name in r.headers)
 
 
-def test_the_tests_are_not_throttled_unless_they_say_so() -> None:
-    assert quotas().take("a") is None
+def test_the_rate_limit_is_off_in_tests_that_do_not_set_it() -> None:
+    assert rate_limiter().count("a") is None
 
 
 @pytest.mark.parametrize(
@@ -210,5 +212,5 @@ def test_the_tests_are_not_throttled_unless_they_say_so() -> None:
         ("unix:", "unknown"),
     ],
 )
-def test_who_is_one_client(address: str, client: str) -> None:
+def test_an_ipv6_network_of_64_bits_is_one_client(address: str, client: str) -> None:
     assert client_of(address) == client
