@@ -1,8 +1,8 @@
-"""The Ghibli API on its worst days, and what clients get meanwhile.
+"""Faults of the Ghibli API, and what clients get while they last.
 
-Everything that can be wrong with it is tried twice: cold, with nothing kept to serve, and warm, with
-an answer whose minute is over. Over the whole stack, down to the sockets; tests/services/
-test_ghibli.py tries more, but asks the facade alone.
+Each fault is tried twice: cold, with no earlier data, and warm, with data that has expired. The tests
+go through the whole stack, down to the sockets; tests/services/ghibli/ tries more faults on the
+client alone.
 """
 
 import gzip
@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import trustme
 from django.test import Client
+from django.urls import resolve
 from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
@@ -51,13 +52,13 @@ from tests.support.scripted_upstream import (
 )
 from tests.support.servers import Totoro, wait_until
 
-# Flights write from a thread of their own, which a transaction around the test would not see.
+# Refreshes write from another thread, which does not see a transaction around the test.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MIB = 1024 * 1024
-# A minute is short here, and so is the wait after a failure.
-MINUTE = 0.15
-COOL_DOWN = 0.15
+# Short, so that the tests need not wait.
+TTL_SECONDS = 0.15
+BACKOFF_SECONDS = 0.15
 NAME = "ghibli.test"
 FILMS_BODY = json.dumps(CATALOGUE.films).encode()
 HEAD = http_response(Content_Length=None)
@@ -65,19 +66,19 @@ HALF = http_response(FILMS_BODY)[:9000]
 CHUNKED_HEAD = http_response(Content_Length=None, Transfer_Encoding="chunked")
 
 
-class Names:
-    """The system's resolver, which knows one name more, or stalls over it, or has forgotten it."""
+class Resolver:
+    """A getaddrinfo that also knows NAME. It can stall on it, or not know it."""
 
     def __init__(self) -> None:
-        self.knows = True
-        self.answers = threading.Event()
-        self.answers.set()
+        self.knows_name = True
+        self.responds = threading.Event()
+        self.responds.set()
         self._real = socket.getaddrinfo
 
     def __call__(self, host: str, *arguments: Any, **options: Any) -> Any:
         if host == NAME:
-            self.answers.wait()
-            if not self.knows:
+            self.responds.wait()
+            if not self.knows_name:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             host = "127.0.0.1"
         return self._real(host, *arguments, **options)
@@ -85,11 +86,11 @@ class Names:
 
 @dataclass
 class World:
-    """The Ghibli API with all that lies before it: a name, a way, and perhaps TLS."""
+    """The Ghibli API with its DNS name, a proxy in front of it and, for some faults, TLS."""
 
     upstream: ScriptedUpstream
     proxy: FaultProxy
-    names: Names
+    resolver: Resolver
     patch: pytest.MonkeyPatch
     tls: ssl.SSLContext
     authority: trustme.CA
@@ -98,43 +99,43 @@ class World:
 # Django's test client has no public name for its own.
 Response = Any
 
-# For as long as it lasts, the world is broken.
-Trouble = Callable[[World], AbstractContextManager[None]]
+# A fault that lasts as long as its block.
+Fault = Callable[[World], AbstractContextManager[None]]
 
 
-def answers(*, films: Script = FILMS, people: Script = PEOPLE) -> Trouble:
+def sends(*, films: Script = FILMS, people: Script = PEOPLE) -> Fault:
     @contextmanager
-    def trouble(it: World) -> Iterator[None]:
+    def fault(it: World) -> Iterator[None]:
         it.upstream.films, it.upstream.people = films, people
         yield
         it.upstream.films, it.upstream.people = FILMS, PEOPLE
 
-    return trouble
+    return fault
 
 
-def within(seconds: float, trouble: Trouble) -> Trouble:
-    """With a flight's deadline of so many seconds."""
+def with_deadline(seconds: float, fault: Fault) -> Fault:
+    """Set the deadline of a refresh to so many seconds."""
 
     @contextmanager
-    def hurried(it: World) -> Iterator[None]:
+    def limited(it: World) -> Iterator[None]:
         defaults = GhibliClient.__init__.__kwdefaults__
         assert defaults
         it.patch.setitem(defaults, "deadline", seconds)
-        yield from entered(trouble(it))
+        yield from entered(fault(it))
 
-    return hurried
+    return limited
 
 
-def impatient(trouble: Trouble) -> Trouble:
-    """With a wait for each piece of a fifth of a second."""
+def with_short_time_limits(fault: Fault) -> Fault:
+    """Set the time limits of connecting and reading to a fifth of a second."""
 
     @contextmanager
-    def hurried(it: World) -> Iterator[None]:
+    def limited(it: World) -> Iterator[None]:
         for name in ("RESOLVE_SECONDS", "CONNECT_SECONDS", "READ_SECONDS"):
             it.patch.setattr(transport, name, 0.2)
-        yield from entered(trouble(it))
+        yield from entered(fault(it))
 
-    return hurried
+    return limited
 
 
 def entered(block: AbstractContextManager[None]) -> Iterator[None]:
@@ -143,17 +144,17 @@ def entered(block: AbstractContextManager[None]) -> Iterator[None]:
 
 
 @contextmanager
-def no_such_name(it: World) -> Iterator[None]:
-    it.names.knows = False
+def unknown_name(it: World) -> Iterator[None]:
+    it.resolver.knows_name = False
     yield
-    it.names.knows = True
+    it.resolver.knows_name = True
 
 
 @contextmanager
-def stuck_resolver(it: World) -> Iterator[None]:
-    it.names.answers.clear()
+def stalled_resolver(it: World) -> Iterator[None]:
+    it.resolver.responds.clear()
     yield
-    it.names.answers.set()
+    it.resolver.responds.set()
 
 
 @contextmanager
@@ -170,29 +171,29 @@ def black_hole(it: World) -> Iterator[None]:
     it.proxy.up()
 
 
-def certificate(make: Callable[[trustme.CA], trustme.LeafCert]) -> Trouble:
+def certificate(make: Callable[[trustme.CA], trustme.LeafCert]) -> Fault:
     @contextmanager
-    def trouble(it: World) -> Iterator[None]:
+    def fault(it: World) -> Iterator[None]:
         make(it.authority).configure_cert(it.tls)
         yield
         it.authority.issue_cert("127.0.0.1").configure_cert(it.tls)
 
-    return trouble
+    return fault
 
 
 @contextmanager
 def plain_http(it: World) -> Iterator[None]:
-    def greet(connection: socket.socket) -> None:
+    def send_plain_http(connection: socket.socket) -> None:
         connection.sendall(http_response(b"", "400 Bad Request"))
 
-    it.upstream._opening = greet
+    it.upstream._opening = send_plain_http
     yield
     it.upstream._opening = None
 
 
 @contextmanager
 def bug_in_totoro(it: World) -> Iterator[None]:
-    """Whatever a refresh calls raises what nobody expects."""
+    """Make a refresh raise an unexpected exception."""
 
     def broken(*arguments: object, **options: object) -> None:
         raise TypeError("a bug")
@@ -204,25 +205,25 @@ def bug_in_totoro(it: World) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Row:
-    """A trouble, the reason that is told for it, and how often it is met in one flight.
+    """A fault, its reason, and the number of requests that one refresh makes to the faulty list.
 
-    `way`: what the Ghibli API is asked through. `where`: the list that is in trouble; the other may
-    not even be asked for before the flight is over.
+    `route`: how the Ghibli API is reached. `collection`: the faulty list; the refresh may fail before
+    it requests the other one.
     """
 
-    trouble: Trouble
+    fault: Fault
     reason: Reason
     calls: int = 1
-    way: str = "plain"
-    where: str = "films"
+    route: str = "plain"
+    collection: str = "films"
 
 
 def films(script: Script, reason: Reason, calls: int = 1) -> Row:
-    return Row(answers(films=script), reason, calls)
+    return Row(sends(films=script), reason, calls)
 
 
 def people(script: Script, reason: Reason) -> Row:
-    return Row(answers(people=script), reason, where="people")
+    return Row(sends(people=script), reason, collection="people")
 
 
 def redirect(location: str) -> bytes:
@@ -230,40 +231,40 @@ def redirect(location: str) -> bytes:
 
 
 def film_titled(title: bytes) -> bytes:
-    """A film in JSON whose title is exactly these bytes."""
+    """Return a response with one film, whose title is exactly these bytes."""
     return http_response(json.dumps([film(title="TITLE")]).encode().replace(b'"TITLE"', title))
 
 
 def bomb() -> bytes:
-    """200 MiB, in 200 KB."""
-    fold = zlib.compressobj(9, wbits=31)
+    """Return 200 MiB as 200 KB of gzip."""
+    gzipper = zlib.compressobj(9, wbits=31)
     mebibyte = bytes(MIB)
-    folded = b"".join([*(fold.compress(mebibyte) for _ in range(200)), fold.flush()])
-    return http_response(folded, Content_Encoding="gzip")
+    chunks = [*(gzipper.compress(mebibyte) for _ in range(200)), gzipper.flush()]
+    return http_response(b"".join(chunks), Content_Encoding="gzip")
 
 
 DRIP = partial(Exchange.drip, pause=0.05)
-LINKLESS = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
-TWINS = [*CATALOGUE.films, film(title="Another")]
-STRANGERS = [one | {"films": [LINKLESS]} for one in CATALOGUE.people]
+UNKNOWN_FILM = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
+CONFLICTING_FILMS = [*CATALOGUE.films, film(title="Another")]
+PEOPLE_OF_UNKNOWN_FILMS = [one | {"films": [UNKNOWN_FILM]} for one in CATALOGUE.people]
 UNAVAILABLE = http_response(b"{}", "503 Service Unavailable")
 
 ROWS: dict[str, Row] = {
-    "unknown name": Row(no_such_name, Reason.DNS, 0, "name"),
-    "stuck resolver": Row(impatient(stuck_resolver), Reason.DNS, 0, "name"),
+    "unknown name": Row(unknown_name, Reason.DNS, 0, "name"),
+    "stalled resolver": Row(with_short_time_limits(stalled_resolver), Reason.DNS, 0, "name"),
     "closed port": Row(closed_port, Reason.REFUSED, 0, "name"),
-    "black hole": Row(impatient(black_hole), Reason.CONNECT_TIMEOUT, 0, "name"),
-    "silence": Row(impatient(answers(films=Exchange.stall)), Reason.READ_TIMEOUT),
+    "black hole": Row(with_short_time_limits(black_hole), Reason.CONNECT_TIMEOUT, 0, "name"),
+    "silence": Row(with_short_time_limits(sends(films=Exchange.stall)), Reason.READ_TIMEOUT),
     "headers, then silence": Row(
-        impatient(answers(films=then(HEAD, Exchange.stall))), Reason.READ_TIMEOUT
+        with_short_time_limits(sends(films=then(HEAD, Exchange.stall))), Reason.READ_TIMEOUT
     ),
     "half a body, then silence": Row(
-        impatient(answers(films=then(HALF, Exchange.stall))), Reason.READ_TIMEOUT
+        with_short_time_limits(sends(films=then(HALF, Exchange.stall))), Reason.READ_TIMEOUT
     ),
     "a slow body": Row(
-        within(0.5, answers(films=then(HEAD, lambda it: DRIP(it, FILMS_BODY)))), Reason.DEADLINE
+        with_deadline(0.5, sends(films=then(HEAD, lambda it: DRIP(it, FILMS_BODY)))), Reason.DEADLINE
     ),
-    "slow headers": Row(within(0.5, answers(films=lambda it: DRIP(it, FILMS))), Reason.DEADLINE),
+    "slow headers": Row(with_deadline(0.5, sends(films=lambda it: DRIP(it, FILMS))), Reason.DEADLINE),
     "hung up at once": films(Exchange.hang_up, Reason.RESET, 2),
     "cut in the status": films(then(HEAD[:11], Exchange.hang_up), Reason.PROTOCOL),
     "cut in the headers": films(then(HEAD[:30], Exchange.hang_up), Reason.CONTENT_TYPE),
@@ -312,8 +313,8 @@ ROWS: dict[str, Row] = {
     "depth": films(film_titled(b"[" * 100_000 + b"]" * 100_000), Reason.BAD_JSON),
     "BOM": films(http_response(b"\xef\xbb\xbf" + FILMS_BODY), Reason.BAD_JSON),
     "UTF-16": films(http_response(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
-    "the same film twice, in conflict": films(json_response(TWINS), Reason.SCHEMA),
-    "only unknown films": people(json_response(STRANGERS), Reason.TORN),
+    "the same film twice, in conflict": films(json_response(CONFLICTING_FILMS), Reason.SCHEMA),
+    "only unknown films": people(json_response(PEOPLE_OF_UNKNOWN_FILMS), Reason.TORN),
     "films fine, people 500": people(
         http_response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
     ),
@@ -343,15 +344,21 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _views() -> None:
+    """Import all views, so that no test that measures time pays for it."""
+    resolve("/movies/")
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
 
 
 @pytest.fixture
-def hasty(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
-    monkeypatch.setattr(policy, "BACKOFF_SECONDS", (COOL_DOWN,))
+def short_times(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = TTL_SECONDS, 0
+    monkeypatch.setattr(policy, "BACKOFF_SECONDS", (BACKOFF_SECONDS,))
     monkeypatch.setattr(client, "RETRY_BACKOFF_SECONDS", 0.02)
 
 
@@ -363,43 +370,43 @@ def world(
     authority: trustme.CA,
     tmp_path: Path,
 ) -> Iterator[World]:
-    """The Ghibli API, well. A row's `way` says how it is asked."""
+    """A working Ghibli API, reached by the route of the row."""
     row = request.node.callspec.params.get("row") if hasattr(request.node, "callspec") else None
-    way = row.way if row else "plain"
+    route = row.route if row else "plain"
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "authority.pem"))
-    names = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", names)
+    resolver = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
     with (
-        ScriptedUpstream(tls=tls if way == "tls" else None) as upstream,
+        ScriptedUpstream(tls=tls if route == "tls" else None) as upstream,
         FaultProxy(int(upstream.url.rstrip("/").rpartition(":")[2])) as proxy,
     ):
         settings.GHIBLI_API_BASE_URL = (
-            f"http://{NAME}:{proxy.port}/" if way == "name" else upstream.url
+            f"http://{NAME}:{proxy.port}/" if route == "name" else upstream.url
         )
-        yield World(upstream, proxy, names, monkeypatch, tls, authority)
-        names.answers.set()
+        yield World(upstream, proxy, resolver, monkeypatch, tls, authority)
+        resolver.responds.set()
 
 
 @dataclass
-class Flights:
-    """What has been told of flights since this was made."""
+class Refreshes:
+    """Log events and metrics of refreshes since the last reset."""
 
     log: pytest.LogCaptureFixture
     before: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self.log.clear()
-        self.before = self._counted()
+        self.before = self._counter_samples()
 
-    def counted(self) -> dict[tuple[str, str], float]:
-        """How many ended, by outcome and reason."""
-        now = self._counted()
+    def counts(self) -> dict[tuple[str, str], float]:
+        """Return the number of refreshes by outcome and reason."""
+        now = self._counter_samples()
         grown = {key: now[key] - self.before.get(key, 0) for key in now}
         return {key: count for key, count in grown.items() if count}
 
@@ -407,7 +414,7 @@ class Flights:
         events = [record.msg for record in self.log.records if isinstance(record.msg, dict)]
         return [event for event in events if event["event"] == "refresh_failed"]
 
-    def _counted(self) -> dict[tuple[str, str], float]:
+    def _counter_samples(self) -> dict[tuple[str, str], float]:
         return {
             (sample.labels["outcome"], sample.labels["reason"]): sample.value
             for metric in REGISTRY.collect()
@@ -418,8 +425,8 @@ class Flights:
 
 
 @pytest.fixture
-def flights(caplog: pytest.LogCaptureFixture) -> Flights:
-    return Flights(caplog)
+def refreshes(caplog: pytest.LogCaptureFixture) -> Refreshes:
+    return Refreshes(caplog)
 
 
 def timestamp(response: Response) -> datetime:
@@ -431,82 +438,82 @@ def is_fresh(response: Response) -> bool:
 
 
 def fresh(api: Client) -> Response:
-    """A fresh answer, as soon as there is one."""
+    """Return a fresh response, as soon as there is one."""
     responses: list[Response] = []
 
-    def comes() -> bool:
+    def responds() -> bool:
         responses.append(api.get("/movies/"))
         return is_fresh(responses[-1])
 
-    wait_until(comes, what="a fresh answer")
+    wait_until(responds, what="a fresh response")
     return responses[-1]
 
 
-def warmed(api: Client) -> Response:
-    """A good answer whose minute is over."""
+def expired_response(api: Client) -> Response:
+    """Return a complete response whose data has expired."""
     good = fresh(api)
-    let_its_minute_end(good)
+    wait_until_expired(good)
     return good
 
 
-def let_its_minute_end(response: Response) -> None:
-    end = timestamp(response) + timedelta(seconds=MINUTE)
+def wait_until_expired(response: Response) -> None:
+    end = timestamp(response) + timedelta(seconds=TTL_SECONDS)
     wait_until(lambda: datetime.now(UTC) > end)
 
 
 def drop_connections(world: World) -> None:
-    """The trouble is for new ones."""
+    """Close idle connections, so that the fault meets new ones."""
     world.upstream.hang_up()
     wait_until(lambda: world.upstream.open_connections() == 0)
 
 
-def assert_one_failure(flights: Flights, reason: Reason) -> dict[str, Any]:
-    wait_until(lambda: bool(flights.failed()) and bool(flights.counted()), seconds=5)
-    [event] = flights.failed()
+def assert_one_failure(refreshes: Refreshes, reason: Reason) -> dict[str, Any]:
+    wait_until(lambda: bool(refreshes.failed()) and bool(refreshes.counts()), seconds=5)
+    [event] = refreshes.failed()
     assert event["reason"] == reason
-    assert flights.counted() == {("failed", reason): 1}
+    assert refreshes.counts() == {("failed", reason): 1}
     return event
 
 
-def assert_only_good_data_was_kept() -> None:
-    restart_service()  # which waits for the last flight's row
+def assert_only_complete_data_was_stored() -> None:
+    restart_service()  # which waits for the row of the last refresh
     [row] = StoredSnapshot.objects.all()
     assert len(json.loads(row.body)) == len(CATALOGUE.films)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_times")
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_cold_it_is_a_503_that_says_why_and_warm_the_last_good_answer(
-    row: Row, world: World, api: Client, flights: Flights
+def test_responds_with_503_and_the_reason_when_cold_and_with_stale_data_when_warm(
+    row: Row, world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    # Cold: nothing is kept.
-    with row.trouble(world):
+    # Cold: there is no earlier data.
+    with row.fault(world):
         started = time.monotonic()
         response = api.get("/movies/")
         seconds = time.monotonic() - started
-        assert_one_failure(flights, row.reason)
+        assert_one_failure(refreshes, row.reason)
 
     assert response.status_code == 503
     assert response["Content-Type"] == "application/problem+json"
     assert response["Cache-Control"] == "no-store"
     assert response["Retry-After"] == "1"
-    kind = row.reason.removeprefix("upstream_").replace("_", "-")
-    assert json.loads(response.content)["type"] == f"/problems/upstream-{kind}/"
-    assert world.upstream.count(row.where) == row.calls
+    name = row.reason.removeprefix("upstream_").replace("_", "-")
+    assert json.loads(response.content)["type"] == f"/problems/upstream-{name}/"
+    assert world.upstream.count(row.collection) == row.calls
     assert len(world.upstream.requests) <= row.calls + 1
     assert seconds < 4
 
-    # The next flight brings everything.
-    good = warmed(api)
+    # The next refresh succeeds.
+    good = expired_response(api)
     assert len(json.loads(good.content)["api_data"]) == len(CATALOGUE.films)
 
-    # Warm: the minute of that is over.
+    # Warm: its data has expired.
     drop_connections(world)
-    calls = world.upstream.count(row.where)
-    flights.forget()
-    with row.trouble(world):
+    calls = world.upstream.count(row.collection)
+    refreshes.reset()
+    with row.fault(world):
         response = api.get("/movies/")
-        assert_one_failure(flights, row.reason)
+        assert_one_failure(refreshes, row.reason)
 
     assert response.status_code == 200
     assert response.content == good.content
@@ -514,25 +521,27 @@ def test_cold_it_is_a_503_that_says_why_and_warm_the_last_good_answer(
     assert response["Cache-Control"] == "no-cache"
     assert f"detail={row.reason}" in response["Cache-Status"]
     assert int(response["Age"]) >= 1
-    assert world.upstream.count(row.where) - calls == row.calls
+    assert world.upstream.count(row.collection) - calls == row.calls
 
     again = fresh(api)
     assert json.loads(again.content)["api_data"] == json.loads(good.content)["api_data"]
     assert timestamp(again) > timestamp(good)
-    assert_only_good_data_was_kept()
+    assert_only_complete_data_was_stored()
 
 
-@pytest.mark.usefixtures("hasty")
-def test_a_redirects_target_sees_no_connection(world: World, api: Client, flights: Flights) -> None:
-    with ScriptedUpstream() as other, answers(films=redirect(f"{other.url}films"))(world):
+@pytest.mark.usefixtures("short_times")
+def test_does_not_connect_to_the_target_of_a_redirect(
+    world: World, api: Client, refreshes: Refreshes
+) -> None:
+    with ScriptedUpstream() as other, sends(films=redirect(f"{other.url}films"))(world):
         assert api.get("/movies/").status_code == 503
-        assert_one_failure(flights, Reason.REDIRECT)
+        assert_one_failure(refreshes, Reason.REDIRECT)
 
         assert other.connections == 0
     assert fresh(api)
 
 
-def test_a_closed_port_is_told_within_a_second(world: World, api: Client) -> None:
+def test_a_closed_port_is_reported_within_a_second(world: World, api: Client) -> None:
     world.proxy.down()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.GHIBLI_API_BASE_URL", url_of(world.proxy))
@@ -547,12 +556,12 @@ def url_of(proxy: FaultProxy) -> str:
     return f"http://127.0.0.1:{proxy.port}/"
 
 
-def test_trouble_is_shared_and_nobody_flies_while_it_cools_down(
-    world: World, api: Client, flights: Flights
+def test_requests_share_a_failure_and_do_not_refresh_during_backoff(
+    world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    with answers(films=UNAVAILABLE)(world):
+    with sends(films=UNAVAILABLE)(world):
         responses = [api.get("/movies/") for _ in range(20)]
-        event = assert_one_failure(flights, Reason.UPSTREAM_5XX)
+        event = assert_one_failure(refreshes, Reason.UPSTREAM_5XX)
 
     assert {response.status_code for response in responses} == {503}
     assert 4 <= event["backoff"] <= 6
@@ -560,7 +569,7 @@ def test_trouble_is_shared_and_nobody_flies_while_it_cools_down(
     assert world.upstream.count("films") == 2
 
 
-# When it asks to be left alone
+# Retry-After
 
 
 def in_seconds(seconds: float) -> str:
@@ -580,22 +589,22 @@ def in_seconds(seconds: float) -> str:
     ],
     ids=["7", "date", "past date", "999999", "-1", "rubbish", "0"],
 )
-def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
+def test_backs_off_for_the_seconds_of_retry_after_within_limits(
     header: Callable[[], str],
     least: float,
     most: float,
     world: World,
     api: Client,
-    flights: Flights,
+    refreshes: Refreshes,
 ) -> None:
     world.upstream.films = http_response(b"{}", "429 Too Many Requests", Retry_After=header())
     started = time.monotonic()
     responses = [api.get("/movies/") for _ in range(5)]
     seconds = time.monotonic() - started
-    event = assert_one_failure(flights, Reason.RATE_LIMITED)
+    event = assert_one_failure(refreshes, Reason.RATE_LIMITED)
 
     assert least <= event["backoff"] <= most
-    # The answers came at once, and without a flight.
+    # The later responses came at once, without a refresh.
     assert seconds < least
     assert world.upstream.count("films") == 1
     assert {response.status_code for response in responses} == {503}
@@ -603,61 +612,61 @@ def test_it_is_left_alone_for_as_long_as_it_asks_within_limits(
     assert all(least - seconds <= wait <= most + 1 for wait in retry_after)
 
 
-@pytest.mark.usefixtures("hasty")
-def test_it_is_asked_again_when_that_time_is_over_and_not_before(
-    world: World, api: Client, flights: Flights
+@pytest.mark.usefixtures("short_times")
+def test_refreshes_when_the_seconds_of_retry_after_are_over_and_not_before(
+    world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    good = warmed(api)
-    flights.forget()
-    with answers(films=http_response(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
+    good = expired_response(api)
+    refreshes.reset()
+    with sends(films=http_response(b"{}", "429 Too Many Requests", Retry_After="1"))(world):
         assert api.get("/movies/").content == good.content
-        assert_one_failure(flights, Reason.RATE_LIMITED)
-    asked = world.upstream.requests[-1].at
+        assert_one_failure(refreshes, Reason.RATE_LIMITED)
+    failed_at = world.upstream.requests[-1].at
 
     again = fresh(api)
 
-    assert timedelta(seconds=0.95) <= timestamp(again) - asked < timedelta(seconds=3)
+    assert timedelta(seconds=0.95) <= timestamp(again) - failed_at < timedelta(seconds=3)
 
 
-# Films that are gone
+# Films that are missing
 
 
-@pytest.mark.usefixtures("hasty")
-def test_half_of_the_films_gone_is_believed_once_it_stayed_so(
-    world: World, api: Client, flights: Flights, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("short_times")
+def test_accepts_data_without_half_of_the_films_once_it_has_stayed_that_way(
+    world: World, api: Client, refreshes: Refreshes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.catalogue.plausibility.MIN_SECONDS", 1.0)
-    good = warmed(api)
-    flights.forget()
+    good = expired_response(api)
+    refreshes.reset()
     started = time.monotonic()
-    with answers(films=json_response(CATALOGUE.films[:10]))(world):
+    with sends(films=json_response(CATALOGUE.films[:10]))(world):
         stale = api.get("/movies/")
-        assert_one_failure(flights, Reason.SHRUNK)
+        assert_one_failure(refreshes, Reason.SHRUNK)
         few = fresh(api)
 
     assert stale.content == good.content
     assert "detail=shrunk" in stale["Cache-Status"]
     assert time.monotonic() - started >= 1.0
-    assert flights.counted()["failed", Reason.SHRUNK] >= 2
+    assert refreshes.counts()["failed", Reason.SHRUNK] >= 2
     assert len(json.loads(few.content)["api_data"]) == 10
 
 
-@pytest.mark.usefixtures("hasty")
-def test_a_process_that_starts_when_films_are_gone_serves_those_of_the_database(
-    world: World, api: Client, flights: Flights
+@pytest.mark.usefixtures("short_times")
+def test_a_new_process_serves_the_films_of_the_database_while_half_of_them_are_missing(
+    world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    good = warmed(api)
+    good = expired_response(api)
     restart_service()
-    flights.forget()
-    with answers(films=json_response(CATALOGUE.films[:10]))(world):
+    refreshes.reset()
+    with sends(films=json_response(CATALOGUE.films[:10]))(world):
         stale = api.get("/movies/")
-        assert_one_failure(flights, Reason.SHRUNK)
+        assert_one_failure(refreshes, Reason.SHRUNK)
 
     assert stale.content == good.content
-    assert_only_good_data_was_kept()
+    assert_only_complete_data_was_stored()
 
 
-# What only looks like trouble
+# Unusual data that is accepted
 
 
 def listed(api: Client) -> list[dict[str, Any]]:
@@ -665,33 +674,35 @@ def listed(api: Client) -> list[dict[str, Any]]:
     return movies
 
 
-def mended(defect: str) -> float:
+def repairs(defect: str) -> float:
     return (
         REGISTRY.get_sample_value("totoro_upstream_data_repairs_total", {"defect": defect}) or 0.0
     )
 
 
 @pytest.mark.parametrize("collection", ["films", "people"])
-def test_what_comes_twice_is_served_once_and_counted(
-    collection: str, world: World, api: Client, flights: Flights
+def test_serves_and_counts_duplicates_once(
+    collection: str, world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    before, items = mended("duplicate"), getattr(CATALOGUE, collection)
-    setattr(world.upstream, collection, json_response([*items, items[0]]))
+    before, objects = repairs("duplicate"), getattr(CATALOGUE, collection)
+    setattr(world.upstream, collection, json_response([*objects, objects[0]]))
 
     movies = listed(api)
 
     assert len(movies) == 22
     assert sum(len(movie["people"]) for movie in movies) == 59
-    assert mended("duplicate") - before == 1
-    assert flights.failed() == []
+    assert repairs("duplicate") - before == 1
+    assert refreshes.failed() == []
 
 
-def test_a_film_that_nobody_knows_is_passed_over_and_counted(world: World, api: Client) -> None:
-    before = mended("unknown_film")
-    world.upstream.people = json_response([person(name="Pazu", films=[LINKLESS, film()["url"]])])
+def test_skips_and_counts_links_to_unknown_films(world: World, api: Client) -> None:
+    before = repairs("unknown_film")
+    world.upstream.people = json_response(
+        [person(name="Pazu", films=[UNKNOWN_FILM, film()["url"]])]
+    )
 
     assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"]
-    assert mended("unknown_film") - before == 1
+    assert repairs("unknown_film") - before == 1
 
 
 ID = film()["id"]
@@ -712,7 +723,7 @@ ID = film()["id"]
     ],
     ids=str,
 )
-def test_whatever_a_persons_films_look_like_they_are_read(
+def test_accepts_links_to_films_in_every_form(
     links: object, appears: bool, world: World, api: Client
 ) -> None:
     world.upstream.people = json_response([person(name="Pazu", films=links)])
@@ -720,14 +731,14 @@ def test_whatever_a_persons_films_look_like_they_are_read(
     assert [one["name"] for one in listed(api)[0]["people"]] == ["Pazu"] * appears
 
 
-def test_a_person_that_says_nothing_of_films_appears_in_none(world: World, api: Client) -> None:
-    silent = {name: value for name, value in person().items() if name != "films"}
-    world.upstream.people = json_response([silent])
+def test_a_person_without_the_films_field_appears_in_none(world: World, api: Client) -> None:
+    without_films = {name: text for name, text in person().items() if name != "films"}
+    world.upstream.people = json_response([without_films])
 
     assert all(movie["people"] == [] for movie in listed(api))
 
 
-def test_ids_may_be_of_any_kind(world: World, api: Client) -> None:
+def test_accepts_ids_of_any_kind(world: World, api: Client) -> None:
     uuid1 = "E2CFAA78-FB19-11EB-9A03-0242AC130003"
     world.upstream.films = json_response([film(id=uuid1)])
     world.upstream.people = json_response([person(films=[f"https://x/films/{uuid1.lower()}"])])
@@ -749,7 +760,7 @@ def test_ids_may_be_of_any_kind(world: World, api: Client) -> None:
     ],
     ids=ascii,
 )
-def test_text_makes_the_whole_way_unchanged_and_back_from_the_database(
+def test_text_arrives_unchanged_also_from_the_database(
     text: str, world: World, api: Client
 ) -> None:
     world.upstream.films = json_response([film(title=text)])
@@ -765,25 +776,25 @@ def test_text_makes_the_whole_way_unchanged_and_back_from_the_database(
     assert stale.content == good.content
 
 
-@pytest.mark.usefixtures("hasty")
-def test_connections_that_it_closes_between_flights_go_unnoticed(
-    world: World, api: Client, flights: Flights, settings: Settings
+@pytest.mark.usefixtures("short_times")
+def test_replaces_connections_that_the_upstream_closes_between_refreshes(
+    world: World, api: Client, refreshes: Refreshes, settings: Settings
 ) -> None:
-    settings.CACHE_TTL = 1  # long enough for a flight on a busy machine
+    settings.CACHE_TTL = 1  # long enough for a refresh on a busy machine
     good = fresh(api)
     drop_connections(world)
-    flights.forget()
+    refreshes.reset()
     wait_until(lambda: datetime.now(UTC) > timestamp(good) + timedelta(seconds=1))
 
     again = api.get("/movies/")
 
     assert is_fresh(again)
     assert timestamp(again) > timestamp(good)
-    assert flights.failed() == []
+    assert refreshes.failed() == []
     assert (world.upstream.count("films"), world.upstream.count("people")) == (2, 2)
 
 
-def test_a_proxy_and_passwords_in_the_environment_are_ignored(
+def test_ignores_a_proxy_and_passwords_in_the_environment(
     world: World, api: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("default login totoro password acorn\n")
@@ -800,115 +811,115 @@ def test_a_proxy_and_passwords_in_the_environment_are_ignored(
     assert not any("authorization" in request.headers for request in world.upstream.requests)
 
 
-def test_an_answer_in_gzip_is_as_good(world: World, api: Client) -> None:
+def test_accepts_gzip(world: World, api: Client) -> None:
     world.upstream.films = http_response(gzip.compress(FILMS_BODY), Content_Encoding="gzip")
 
     assert len(listed(api)) == 22
 
 
-# With the numbers of production
+# With the time limits of production
 
 
 @pytest.mark.minutes
-@pytest.mark.parametrize("row", [Row(stuck_resolver, Reason.DNS, 0, "name")], ids=["resolver"])
-def test_a_resolver_that_stalls_holds_nobody_for_eight_seconds(
-    row: Row, world: World, api: Client, flights: Flights
+@pytest.mark.parametrize("row", [Row(stalled_resolver, Reason.DNS, 0, "name")], ids=["resolver"])
+def test_responds_within_eight_seconds_while_dns_lookups_stall(
+    row: Row, world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    with row.trouble(world):
+    with row.fault(world):
         started = time.monotonic()
         response = api.get("/movies/")
 
         assert time.monotonic() - started < 8
-        assert_one_failure(flights, row.reason)
+        assert_one_failure(refreshes, row.reason)
     assert response.status_code == 503
 
 
 @pytest.mark.slow
-def test_silence_is_given_up_after_five_seconds(
-    world: World, api: Client, flights: Flights, settings: Settings
+def test_gives_up_a_silent_upstream_after_five_seconds(
+    world: World, api: Client, refreshes: Refreshes, settings: Settings
 ) -> None:
-    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
-    good = warmed(api)
-    flights.forget()
-    with answers(films=then(HALF, Exchange.stall))(world):
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = TTL_SECONDS, 0
+    good = expired_response(api)
+    refreshes.reset()
+    with sends(films=then(HALF, Exchange.stall))(world):
         started = time.monotonic()
         stale = api.get("/movies/")
 
         assert 5 <= time.monotonic() - started < 7
-        assert assert_one_failure(flights, Reason.READ_TIMEOUT)["seconds"] >= 5
+        assert assert_one_failure(refreshes, Reason.READ_TIMEOUT)["seconds"] >= 5
     assert stale.content == good.content
 
 
 @pytest.mark.minutes
 @pytest.mark.parametrize("row", [Row(black_hole, Reason.CONNECT_TIMEOUT, 0, "name")], ids=["hole"])
-def test_a_black_hole_is_tried_for_two_seconds_an_attempt(
-    row: Row, world: World, api: Client, flights: Flights
+def test_gives_up_connecting_after_two_seconds(
+    row: Row, world: World, api: Client, refreshes: Refreshes
 ) -> None:
-    with row.trouble(world):
+    with row.fault(world):
         api.get("/movies/")
 
-        # Both requests run into it; the retry of one does not outlast the failure of the other.
-        assert 2 <= assert_one_failure(flights, row.reason)["seconds"] < 5
+        # Both requests time out; the failure of one ends the retry of the other.
+        assert 2 <= assert_one_failure(refreshes, row.reason)["seconds"] < 5
 
 
 @pytest.mark.minutes
 @pytest.mark.parametrize("dripping", ["body", "headers"])
-def test_a_byte_a_second_is_cut_off_after_twenty_and_nobody_waits_for_that(
-    dripping: str, world: World, api: Client, flights: Flights, settings: Settings
+def test_a_slow_response_ends_after_twenty_seconds_and_requests_wait_eight(
+    dripping: str, world: World, api: Client, refreshes: Refreshes, settings: Settings
 ) -> None:
-    settings.CACHE_TTL, settings.REFRESH_AHEAD = MINUTE, 0
-    good = warmed(api)
-    flights.forget()
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = TTL_SECONDS, 0
+    good = expired_response(api)
+    refreshes.reset()
 
     def drip(exchange: Exchange) -> None:
         if dripping == "body":
             exchange.send(HEAD)
         exchange.drip(FILMS, pause=1)
 
-    with answers(films=drip)(world):
+    with sends(films=drip)(world):
         started = time.monotonic()
         stale = api.get("/movies/")
         assert 8 <= time.monotonic() - started < 9
         assert "detail=slow" in stale["Cache-Status"]
         assert stale.content == good.content
 
-        wait_until(lambda: bool(flights.failed()), seconds=15)
-        assert 20 <= assert_one_failure(flights, Reason.DEADLINE)["seconds"] < 21
+        wait_until(lambda: bool(refreshes.failed()), seconds=15)
+        assert 20 <= assert_one_failure(refreshes, Reason.DEADLINE)["seconds"] < 21
         assert stale.content == api.get("/movies/").content
 
 
-def held(pid: int) -> int:
-    """The most memory (bytes) that a process has ever held."""
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process has used, in bytes."""
     status = (proc(pid) / "status").read_text()
     [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(peak.split()[1]) * 1024
 
 
 @pytest.mark.minutes
-def test_whatever_it_sends_takes_little_memory(tmp_path: Path) -> None:
+def test_oversized_responses_take_little_memory(tmp_path: Path) -> None:
     with ScriptedUpstream() as upstream:
         server = Totoro(
             tmp_path, GHIBLI_API_BASE_URL=upstream.url, CACHE_TTL=1, LOG_LEVEL="WARNING"
         )
         server.get("/movies/")
         [worker] = server.workers
-        before = held(worker)
-        endings: list[Script] = [
+        before = peak_memory(worker)
+        scripts: list[Script] = [
             bomb(),
             then(
                 http_response(Content_Length="50000000"), lambda it: it.send_repeatedly(b" " * MIB)
             ),
             then(CHUNKED_HEAD, lambda it: it.send_repeatedly(chunked(b" " * MIB))),
         ]
-        for number, endless in enumerate(endings):
-            upstream.films = upstream.people = endless
+        for number, script in enumerate(scripts):
+            upstream.films = upstream.people = script
 
-            def fails(flights: int = number + 1) -> bool:
+            def fails(failures: int = number + 1) -> bool:
                 assert server.get("/movies/").status_code == 200
-                return len(server.events("refresh_failed")) == flights
+                return len(server.events("refresh_failed")) == failures
 
             wait_until(fails, seconds=30)
 
         assert {event["reason"] for event in server.events("refresh_failed")} == {"too_large"}
-        assert held(worker) - before < 16 * MIB
+        assert peak_memory(worker) - before < 16 * MIB
         server.terminate()
