@@ -1,4 +1,4 @@
-"""What operators read of an outage that several processes live through."""
+"""The log of an outage over several processes."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def upstream() -> Iterator[FakeGhibli]:
 
 @pytest.fixture
 def pair(tmp_path: Path, upstream: FakeGhibli, valkey: Valkey) -> Iterator[list[Totoro]]:
-    """Two servers, which share Redis and a database."""
+    """Two servers that share Redis and a database."""
     with ExitStack() as stack:
         yield replicas(
             2,
@@ -33,7 +33,7 @@ def pair(tmp_path: Path, upstream: FakeGhibli, valkey: Valkey) -> Iterator[list[
 
 
 def is_over(valkey: Valkey, part: str, field: str) -> bool:
-    """Whether an instant in the shared state has passed, by Redis' clock."""
+    """Return whether an instant in the shared state has passed, by Redis' clock."""
     state = json.loads(valkey.client.get("totoro:1:{movies}:state") or b"{}")
     seconds, microseconds = valkey.client.time()
     instant: int = state[part][field]
@@ -48,7 +48,7 @@ def fail_once(server: Totoro, upstream: FakeGhibli, valkey: Valkey) -> None:
     wait_until(lambda: is_over(valkey, "backoff", "until"), what="the backoff is over")
 
 
-def test_the_end_of_an_outage_is_logged_by_a_process_that_saw_none_of_it(
+def test_a_process_logs_the_end_of_an_outage_that_another_process_began(
     pair: list[Totoro], upstream: FakeGhibli, valkey: Valkey
 ) -> None:
     first, second = pair
@@ -62,7 +62,7 @@ def test_the_end_of_an_outage_is_logged_by_a_process_that_saw_none_of_it(
     assert over["failures"] == 1
 
 
-def test_the_end_of_an_outage_is_logged_by_one_process_only(
+def test_only_one_process_logs_the_end_of_an_outage(
     pair: list[Totoro], upstream: FakeGhibli, valkey: Valkey
 ) -> None:
     first, second = pair
