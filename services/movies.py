@@ -7,7 +7,6 @@ from django.conf import settings
 from services.catalogue.entities import Movie
 from services.exceptions import MovieNotFound
 from services.freshness.cache import CacheResult, MovieCache
-from services.freshness.health import Health
 from services.freshness.policy import Policy
 from services.freshness.redis_store import RedisStore
 from services.freshness.store import InMemoryStore
@@ -16,49 +15,41 @@ from services.persistence import DatabaseStore
 
 
 class MovieService:
-    def __init__(self, movies: MovieCache) -> None:
-        self._cache = movies
+    def __init__(self, cache: MovieCache) -> None:
+        self._cache = cache
+        self.health = cache.health
+        self.close = cache.close
 
     def list(self) -> CacheResult:
-        """Return the result that holds every movie; MoviesUnavailable if there is none."""
+        """Return every movie; raise MoviesUnavailable if there is nothing to serve."""
         return self._cache.get()
 
     def get(self, movie_id: str) -> tuple[Movie, CacheResult]:
-        """Return one movie, by its id in upper or lower case; MovieNotFound if there is none."""
+        """Return the movie with this id, which is case-insensitive; raise MovieNotFound."""
         result = self._cache.get()
         try:
             return result.snapshot.by_id[movie_id.lower()], result
         except KeyError:
             raise MovieNotFound(movie_id) from None
 
-    def health(self) -> Health:
-        return self._cache.health()
 
-    def close(self) -> None:
-        self._cache.close()
-
-
-def policy() -> Policy:
-    return Policy(
+def movie_cache() -> MovieCache:
+    """Return a cache that is put together from the settings."""
+    policy = Policy(
         settings.CACHE_TTL,
         settings.REFRESH_AHEAD,
         settings.STALE_IF_ERROR,
         max_waiting=settings.REQUEST_THREADS // 2,
     )
-
-
-def shared_store() -> InMemoryStore:
-    return RedisStore(policy()) if settings.REDIS_URL else InMemoryStore()
+    return MovieCache(
+        RedisStore(policy) if settings.REDIS_URL else InMemoryStore(),
+        DatabaseStore(history=settings.SNAPSHOT_HISTORY),
+        GhibliClient(settings.GHIBLI_API_BASE_URL),
+        policy,
+    )
 
 
 @cache
 def movie_service() -> MovieService:
-    """The service of this process, put together from the settings."""
-    return MovieService(
-        MovieCache(
-            shared_store(),
-            DatabaseStore(history=settings.SNAPSHOT_HISTORY),
-            GhibliClient(settings.GHIBLI_API_BASE_URL),
-            policy(),
-        )
-    )
+    """Return the service of this process."""
+    return MovieService(movie_cache())

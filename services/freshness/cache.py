@@ -26,7 +26,7 @@ from services.persistence import DatabaseStore
 
 # The longest that a request waits for a refresh, less than proxies wait for us.
 WAIT_SECONDS = 8.0
-# A request that may not wait is told to come again after this.
+# Retry-After of a request that may not wait.
 RETRY_SECONDS = 1.0
 # How often the store is read: while requests come, while another worker refreshes, while one waits.
 POLL_SECONDS = 1.0
@@ -71,6 +71,7 @@ class MovieCache:
     ) -> None:
         clock = clock or Clock()
         self._policy = policy
+        self.store, self.database = store, database
         self.process = ProcessState(store, database, policy, clock)
         self.refresher = Refresher(self.process, store, client, database, clock)
         self.health = HealthCheck(self.process, store, database)

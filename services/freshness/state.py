@@ -144,15 +144,15 @@ def record_failure(
     return replace(state, backoff=Backoff(failures, reason, now + duration, number, since))
 
 
-def adopt(held: State, read: State) -> State:
-    """Return the newer of two states, with the times of entries that are held already.
+def adopt(own: State, read: State) -> State:
+    """Return the newer of two states, with the times of entries that are known already.
 
     These were mapped to this process' clock when they were first seen. They may only end earlier: a
     store whose clock was set back must not prolong them.
     """
-    if read.order < held.order:
-        return held
-    known = {entry.token: entry for entry in held.entries}
+    if read.order < own.order:
+        return own
+    known = {entry.token: entry for entry in own.entries}
 
     def as_known(entry: Entry | None) -> Entry | None:
         first = known.get(entry.token) if entry else None
@@ -161,7 +161,7 @@ def adopt(held: State, read: State) -> State:
         is_earlier = entry.expires_at < first.expires_at - AGREEMENT
         return replace(first, expires_at=entry.expires_at) if is_earlier else first
 
-    current = read.current or (held.current if read.next else None)
+    current = read.current or (own.current if read.next else None)
     return State(as_known(current), as_known(read.next), read.backoff)
 
 

@@ -22,7 +22,7 @@ HEARTBEAT_SECONDS = 1.5
 
 
 class Reading(NamedTuple):
-    """What a store held; instants are those of this process' boot clock.
+    """The content of a store; instants are those of this process' boot clock.
 
     `time`: the store's clock (Unix time, microseconds), from which fencing tokens grow. `document`: the
     bytes of the state, if it has any.

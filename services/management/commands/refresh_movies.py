@@ -7,104 +7,88 @@ from django.core.management.base import BaseCommand, CommandError
 from services.catalogue import diff
 from services.catalogue.diff import Change, CollectionDiff, FieldChange, SnapshotDiff
 from services.catalogue.snapshot import Snapshot
-from services.clock import Clock
-from services.freshness.process_state import ProcessState
-from services.freshness.refresh import Outcome, Refreshed, Refresher, is_vain
+from services.freshness.refresh import Outcome, Refreshed, is_vain
 from services.freshness.state import SECOND, pending_entry
-from services.ghibli.client import GhibliClient
 from services.management.output import printable, shorten
-from services.movies import policy, shared_store
-from services.persistence import DatabaseStore
+from services.movies import movie_cache
 
-# Of a text that changed: enough to see what it is about. `--verbosity 2` shows all of it.
-WIDTH = 60
+# Of a text that changed. `--verbosity 2` prints all of it.
+MAX_WIDTH = 60
 
 
 class Command(BaseCommand):
     help = (
-        "Ask the Ghibli API now, whatever the age of the current answer, and say what has changed"
-        " since the last snapshot. The workers take the answer over when their current one ends."
-        " Exit status 1 if no new answer came of it: nobody asks while another worker does, or for"
-        " a while after a failure."
+        "Refresh now, whatever the age of the current cache entry, and print what changed since the"
+        " last snapshot. The workers activate the new entry when the current one expires. Exit status"
+        " 1 if there is no new entry: nobody refreshes while another worker does, while the next"
+        " entry awaits its activation, or during a backoff."
     )
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.verbosity: int = options["verbosity"]
-        self.clock = Clock()
-        self.database = DatabaseStore(history=settings.SNAPSHOT_HISTORY)
-        self.store = shared_store()
-        if not self.store.is_available():
-            raise CommandError("Redis does not answer, so the workers could not share the data.")
-        has_database = self.database.is_available()
-        if not has_database and not settings.REDIS_URL:
-            raise CommandError("The database cannot be used, and nobody else would see the data.")
-        if not has_database:
-            self.stderr.write("The database cannot be used: nothing is read or kept there.")
-        self.process = ProcessState(self.store, self.database, policy(), self.clock)
+        self.cache = movie_cache()
+        self.process = self.cache.process
+        self._check_parts()
         before = self._newest_known()
-        self._report(before, self._refresh())
+        self._print(f"Fetching from {settings.GHIBLI_API_BASE_URL} …")
+        refreshed = self.cache.refresher.refresh(
+            lambda: not is_vain(self.process.state, self.process.now())
+        )
+        if not refreshed.snapshot:
+            raise CommandError(self._why_not(refreshed)) from refreshed.error
+        after = refreshed.snapshot
+        self._print(f"{_count(after)} as of {_moment(after)}, in {refreshed.seconds:.2f} s.")
+        self._print(self._when_used())
+        self._print_difference(before, after)
+
+    def _check_parts(self) -> None:
+        if not self.cache.store.is_available():
+            raise CommandError("Redis does not answer: no worker would see the data.")
+        if not self.cache.database.is_available():
+            if not settings.REDIS_URL:
+                raise CommandError("The database cannot be used: no worker would see the data.")
+            self.stderr.write("The database cannot be used: nothing is read or stored there.")
 
     def _newest_known(self) -> Snapshot | None:
         self.process.sync()
-        self.process.load_last_known_good()
-        known = [*self.process.snapshots.values(), self.database.newest()]
+        known = [*self.process.snapshots.values(), self.cache.database.newest()]
         return max(filter(None, known), key=lambda snapshot: snapshot.timestamp, default=None)
 
-    def _refresh(self) -> Snapshot:
-        self._say(f"Asking {settings.GHIBLI_API_BASE_URL} …")
-        client = GhibliClient(settings.GHIBLI_API_BASE_URL)
-        refresher = Refresher(self.process, self.store, client, self.database, self.clock)
-        refreshed = refresher.refresh(lambda: not is_vain(self.process.state, self.process.now()))
-        if not refreshed.snapshot:
-            raise CommandError(self._why_not(refreshed)) from refreshed.error
-        self._say(
-            f"{_counted(refreshed.snapshot)} as of {_moment(refreshed.snapshot)},"
-            f" in {refreshed.seconds:.2f} s."
-        )
-        return refreshed.snapshot
-
     def _why_not(self, refreshed: Refreshed) -> str:
-        state, now = self.process.state, self.process.now()
-        backoff = state.backoff
-        left = (backoff.until - now) / SECOND if backoff else 0.0
+        state = self.process.state
+        left = self._seconds_until(state.backoff.until) if state.backoff else "0 s"
         if error := refreshed.error:
-            until = f" Nobody asks it again for {left:.1f} s." if settings.REDIS_URL else ""
-            return f"The Ghibli API failed ({error.reason}): {error}.{until}"
+            pause = f" Nobody refreshes for {left}." if settings.REDIS_URL else ""
+            return f"The Ghibli API failed ({error.reason}): {error}.{pause}"
         if refreshed.outcome is Outcome.SUPERSEDED:
-            return "It took too long: another worker was faster."
+            return "Superseded: another worker has published a newer entry."
         if refreshed.outcome is Outcome.BUSY:
-            return "Another worker asks the Ghibli API right now, or just did."
-        if pending := pending_entry(state, now):
-            seconds = (pending.valid_from - now) / SECOND
-            return (
-                "The next entry is there already and activates in"
-                f" {seconds:.1f} s: there is nothing to ask for."
-            )
-        return (
-            f"The last refresh failed ({backoff.reason if backoff else ''}): nobody asks the Ghibli"
-            f" API for {left:.1f} s more."
-        )
-
-    def _report(self, before: Snapshot | None, snapshot: Snapshot) -> None:
-        self._say(self._when_used())
-        if not before:
-            self._say("There is no earlier snapshot to compare it with.")
-        elif before.digest == snapshot.digest:
-            self._say(f"Nothing has changed since {_moment(before)}.")
-        else:
-            self._say(f"Changed since {_moment(before)}:")
-            for line in self._lines(diff.compare(before, snapshot)):
-                self._say(line)
+            return "Another worker is refreshing."
+        if state.next and not state.backoff:
+            return f"The next entry activates in {self._seconds_until(state.next.valid_from)}."
+        reason = state.backoff.reason if state.backoff else ""
+        return f"The last refresh failed ({reason}): nobody refreshes for {left}."
 
     def _when_used(self) -> str:
         if not settings.REDIS_URL:
-            return "Without REDIS_URL the workers do not see it; it is only kept in the database."
-        now = self.process.now()
-        if pending := pending_entry(self.process.state, now):
-            seconds = (pending.valid_from - now) / SECOND
-            return f"It activates in {seconds:.1f} s, when the current entry expires."
+            return "Stored in the database. Without REDIS_URL, running workers do not see it."
+        if pending := pending_entry(self.process.state, self.process.now()):
+            return f"It activates in {self._seconds_until(pending.valid_from)}."
         return "It is in use."
+
+    def _seconds_until(self, instant: int) -> str:
+        return f"{(instant - self.process.now()) / SECOND:.1f} s"
+
+    def _print_difference(self, before: Snapshot | None, after: Snapshot) -> None:
+        if not before:
+            self._print("There is no earlier snapshot to compare it with.")
+        elif before.digest == after.digest:
+            self._print(f"Nothing has changed since {_moment(before)}.")
+        else:
+            self._print(f"Changed since {_moment(before)}:")
+            for line in self._lines(diff.compare(before, after)):
+                self._print(line)
 
     def _lines(self, difference: SnapshotDiff) -> Iterator[str]:
         if difference.is_empty:
@@ -124,25 +108,25 @@ class Command(BaseCommand):
 
     def _field_change(self, change: FieldChange) -> str:
         if isinstance(change.after, str):
-            return f"{self._cut(change.before)} → {self._cut(change.after)}"
+            return f"{self._shorten(change.before)} → {self._shorten(change.after)}"
         added = [f"+ {value}" for value in change.after if value not in change.before]
         removed = [f"- {value}" for value in change.before if value not in change.after]
         return ", ".join(added + removed) or "in another order"
 
-    def _cut(self, text: str) -> str:
-        return repr(text) if self.verbosity > 1 else shorten(repr(text), WIDTH)
+    def _shorten(self, text: str) -> str:
+        return repr(text) if self.verbosity > 1 else shorten(repr(text), MAX_WIDTH)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self.verbosity:
             self.stdout.write(printable(line))
 
 
 def _summary(difference: CollectionDiff) -> str:
-    named = zip(difference._fields, difference, strict=True)
-    return ", ".join(f"{len(found)} {name}" for name, found in named if found)
+    counts = ((len(names), kind) for kind, names in difference._asdict().items())
+    return ", ".join(f"{count} {kind}" for count, kind in counts if count)
 
 
-def _counted(snapshot: Snapshot) -> str:
+def _count(snapshot: Snapshot) -> str:
     people = {person.id.lower() for movie in snapshot.movies for person in movie.people}
     return f"{len(snapshot.movies)} movies and {len(people)} people"
 

@@ -241,19 +241,19 @@ def test_a_failure_is_everybodys(
 def test_a_failure_falls_back_on_the_database_and_says_its_true_age(
     clock: FakeClock, store: InMemoryStore, age: int
 ) -> None:
-    kept = make_snapshot(clock.wall() - timedelta(seconds=age))
-    worker = WorkerUnderTest(clock, store, Database(kept))
+    stored = make_snapshot(clock.wall() - timedelta(seconds=age))
+    worker = WorkerUnderTest(clock, store, Database(stored))
     worker.fail()
 
     result = worker.get()
-    assert (result.snapshot, result.status) == (kept, CacheStatus.STALE)
+    assert (result.snapshot, result.status) == (stored, CacheStatus.STALE)
     assert result.age == pytest.approx(age)
     assert result.ttl <= 0
 
 
 def test_data_that_is_too_old_is_not_served(clock: FakeClock, store: InMemoryStore) -> None:
-    kept = make_snapshot(clock.wall() - timedelta(hours=2))
-    worker = WorkerUnderTest(clock, store, Database(kept))
+    stored = make_snapshot(clock.wall() - timedelta(hours=2))
+    worker = WorkerUnderTest(clock, store, Database(stored))
     worker.fail()
 
     with pytest.raises(MoviesUnavailable):

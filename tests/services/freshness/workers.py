@@ -21,11 +21,11 @@ POLICY = Policy(ttl=60, refresh_ahead=10, stale_if_error=3600)
 class Database(DatabaseStore):
     """Holds what a test puts in, so that these tests need no database."""
 
-    def __init__(self, kept: Snapshot | None = None) -> None:
-        self.kept = kept
+    def __init__(self, stored: Snapshot | None = None) -> None:
+        self.stored = stored
 
     def newest(self) -> Snapshot | None:
-        return self.kept
+        return self.stored
 
     def save(self, snapshot: Snapshot) -> None:
         pass
@@ -35,7 +35,7 @@ class Database(DatabaseStore):
 
 
 class Upstream(GhibliClient):
-    """Says what it is told to; `meanwhile` happens while it is asked."""
+    """Returns what a test sets; `meanwhile` happens while it is asked."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock

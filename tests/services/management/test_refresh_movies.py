@@ -20,34 +20,34 @@ LEASE = "totoro:1:{movies}:lease"
 # A refresh reads the database in a thread, which a transaction around the test would lock out.
 @pytest.mark.django_db(transaction=True)
 class TestRefreshMovies:
-    def test_the_first_time_there_is_nothing_to_compare_with(self, upstream: FakeGhibli) -> None:
-        said = run("refresh_movies").splitlines()
+    def test_compares_with_nothing_the_first_time(self, upstream: FakeGhibli) -> None:
+        output = run("refresh_movies").splitlines()
 
-        assert said[0] == f"Asking {upstream.url}/ …"
-        assert said[1].startswith("22 movies and 57 people as of 20")
-        assert said[-1] == "There is no earlier snapshot to compare it with."
+        assert output[0] == f"Fetching from {upstream.url}/ …"
+        assert output[1].startswith("22 movies and 57 people as of 20")
+        assert output[-1] == "There is no earlier snapshot to compare it with."
 
-    def test_it_keeps_the_answer(self, upstream: FakeGhibli) -> None:
+    def test_stores_the_snapshot_in_the_database(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
 
         [row] = StoredSnapshot.objects.all()
         assert datetime.now(UTC) - row.timestamp < timedelta(seconds=10)
 
-    def test_it_asks_the_ghibli_api_once_for_each_list(self, upstream: FakeGhibli) -> None:
+    def test_requests_each_list_once(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
 
         assert (upstream.count("films"), upstream.count("people")) == (1, 1)
 
-    def test_it_says_that_nothing_has_changed(self, upstream: FakeGhibli) -> None:
+    def test_reports_that_nothing_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
-        kept = StoredSnapshot.objects.get().timestamp
+        stored = StoredSnapshot.objects.get().timestamp
 
-        said = run("refresh_movies").splitlines()
+        output = run("refresh_movies").splitlines()
 
-        assert said[-1] == f"Nothing has changed since {kept:%Y-%m-%d %H:%M:%S} UTC."
-        assert StoredSnapshot.objects.get().timestamp > kept
+        assert output[-1] == f"Nothing has changed since {stored:%Y-%m-%d %H:%M:%S} UTC."
+        assert StoredSnapshot.objects.get().timestamp > stored
 
-    def test_it_says_what_has_changed(self, upstream: FakeGhibli) -> None:
+    def test_reports_what_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         films, people = upstream.data["films"], upstream.data["people"]
         ponyo = next(film for film in films if film["title"] == "Ponyo")
@@ -58,10 +58,10 @@ class TestRefreshMovies:
         films[-1] |= {"id": "new", "title": "New"}
         people.remove(haku)
 
-        said = run("refresh_movies").splitlines()
+        output = run("refresh_movies").splitlines()
 
-        start = next(n for n, line in enumerate(said) if line.startswith("Changed since "))
-        changed = "\n".join(said[start + 1 :])
+        start = next(n for n, line in enumerate(output) if line.startswith("Changed since "))
+        changed = "\n".join(output[start + 1 :])
         assert (
             "movies: 1 added, 1 removed, 3 changed\n  + New\n  - Earwig and the Witch\n" in changed
         )
@@ -73,19 +73,19 @@ class TestRefreshMovies:
         link = films[0]["url"]
         assert f"  ~ Sosuke\n      age: '5' → '6'\n      films: + {link}, - " in changed
 
-    def test_it_says_all_of_a_long_text_if_asked(self, upstream: FakeGhibli) -> None:
+    def test_prints_all_of_a_long_text_with_verbosity_2(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"][0]["description"] = "x" * 99
 
         assert "x" * 99 in run("refresh_movies", "--verbosity", "2")
 
-    def test_it_says_that_only_the_order_has_changed(self, upstream: FakeGhibli) -> None:
+    def test_reports_that_only_the_order_has_changed(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"].reverse()
 
         assert run("refresh_movies").splitlines()[-1] == "  the order of the movies"
 
-    def test_people_in_another_order_are_a_change_of_their_movie(
+    def test_reports_people_in_another_order_as_a_change_of_their_movie(
         self, upstream: FakeGhibli
     ) -> None:
         run("refresh_movies")
@@ -93,18 +93,18 @@ class TestRefreshMovies:
 
         assert "  ~ Princess Mononoke\n      people: in another order\n" in run("refresh_movies")
 
-    def test_a_terminal_is_not_told_what_it_would_obey(self, upstream: FakeGhibli) -> None:
+    def test_prints_no_control_characters(self, upstream: FakeGhibli) -> None:
         run("refresh_movies")
         upstream.data["films"][-1] |= {"id": "new", "title": "\x1b[2JNew\nest"}
 
         assert "  + ?[2JNew?est\n" in run("refresh_movies")
 
-    def test_it_can_be_quiet(self, upstream: FakeGhibli) -> None:
+    def test_prints_nothing_with_verbosity_0(self, upstream: FakeGhibli) -> None:
         assert run("refresh_movies", "--verbosity", "0") == ""
         assert StoredSnapshot.objects.count() == 1
 
     @pytest.mark.parametrize("films", [[], [{"id": "1"}], {}])
-    def test_what_cannot_be_used_is_not_kept(self, upstream: FakeGhibli, films: object) -> None:
+    def test_does_not_store_invalid_data(self, upstream: FakeGhibli, films: object) -> None:
         run("refresh_movies")
         upstream.data["films"] = films  # type: ignore[index]
 
@@ -115,8 +115,8 @@ class TestRefreshMovies:
         assert "Ponyo" in row.body
 
 
-class TestRefreshMoviesForAll:
-    def test_an_outage_is_one_line_and_everybodys_cool_down(
+class TestRefreshMoviesWithRedis:
+    def test_an_outage_is_one_line_and_a_backoff_for_all_workers(
         self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
         upstream.faults.status = 500
@@ -125,37 +125,37 @@ class TestRefreshMoviesForAll:
         second = error_line(environment, "refresh_movies")
 
         assert first.startswith(
-            "The Ghibli API failed (upstream_5xx): the status is 500. Nobody asks it again"
+            "The Ghibli API failed (upstream_5xx): the status is 500. Nobody refreshes for"
         )
-        assert second.startswith("The last refresh failed (upstream_5xx): nobody asks")
-        # One flight; the request that fails first cuts the other off.
+        assert second.startswith("The last refresh failed (upstream_5xx): nobody refreshes")
+        # One refresh: the request that fails first cancels the other.
         assert 1 <= len(upstream.requests) <= 2
         assert not valkey.client.exists(LEASE)
 
-    def test_while_another_worker_asks_it_does_not(
+    def test_does_not_refresh_while_another_worker_does(
         self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
         valkey.client.set(LEASE, "another", px=5000)
 
         why = error_line(environment, "refresh_movies")
 
-        assert why == "Another worker asks the Ghibli API right now, or just did."
+        assert why == "Another worker is refreshing."
         assert upstream.requests == []
         assert valkey.client.get(LEASE) == b"another"
 
-    def test_an_answer_that_waits_for_its_time_is_not_replaced(
+    def test_does_not_replace_an_entry_that_awaits_its_activation(
         self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
-        live = manage("refresh_movies", environment=environment)
-        staged = manage("refresh_movies", environment=environment)
+        current = manage("refresh_movies", environment=environment)
+        following = manage("refresh_movies", environment=environment)
         why = error_line(environment, "refresh_movies")
 
-        assert "\nIt is in use.\n" in live.stdout
-        assert "\nIt activates in 5" in staged.stdout
-        assert why.startswith("The next entry is there already and activates in 5")
+        assert "\nIt is in use.\n" in current.stdout
+        assert "\nIt activates in 5" in following.stdout
+        assert why.startswith("The next entry activates in 5")
         assert upstream.count("films") == 2
 
-    def test_without_a_database_redis_knows_what_was_before(
+    def test_without_a_database_compares_with_the_snapshot_in_redis(
         self, upstream: FakeGhibli, environment: dict[str, str], valkey: Valkey
     ) -> None:
         away = {**without_database(environment), "CACHE_TTL": "1"}
@@ -167,24 +167,24 @@ class TestRefreshMoviesForAll:
 
         assert "\nNothing has changed since " in process.stdout
         [line] = without_log_events(process.stderr)
-        assert line == "The database cannot be used: nothing is read or kept there."
+        assert line == "The database cannot be used: nothing is read or stored there."
 
-    def test_without_redis_it_does_not_ask(
+    def test_without_redis_does_not_refresh(
         self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         away = {**environment, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
 
         why = error_line(away, "refresh_movies")
 
-        assert why == "Redis does not answer, so the workers could not share the data."
+        assert why == "Redis does not answer: no worker would see the data."
         assert upstream.requests == []
 
-    def test_without_redis_and_database_it_would_be_for_nobody(
+    def test_without_redis_and_database_does_not_refresh(
         self, upstream: FakeGhibli, environment: dict[str, str]
     ) -> None:
         why = error_line({**without_database(environment), "REDIS_URL": ""}, "refresh_movies")
 
-        assert why == "The database cannot be used, and nobody else would see the data."
+        assert why == "The database cannot be used: no worker would see the data."
         assert upstream.requests == []
 
     @pytest.fixture
@@ -205,7 +205,7 @@ class TestRefreshMoviesForAll:
         wait_until(lambda: bool(valkey.client.exists(LEASE)))
         return process
 
-    def test_it_keeps_its_lease_as_long_as_it_waits(
+    def test_renews_its_lease_while_it_waits(
         self, waiting: subprocess.Popen[bytes], valkey: Valkey
     ) -> None:
         wait_until(lambda: 0 < valkey.client.pttl(LEASE) < 4000)
@@ -215,7 +215,7 @@ class TestRefreshMoviesForAll:
         assert waiting.wait(20) == 0
         assert not valkey.client.exists(LEASE)
 
-    def test_it_gives_its_lease_back_when_it_is_interrupted(
+    def test_releases_its_lease_when_it_is_interrupted(
         self, waiting: subprocess.Popen[bytes], upstream: FakeGhibli, valkey: Valkey
     ) -> None:
         wait_until(lambda: len(upstream.requests) == 2)
@@ -225,7 +225,7 @@ class TestRefreshMoviesForAll:
         assert waiting.wait(20) != 0
         assert not valkey.client.exists(LEASE)
 
-    def test_the_workers_take_the_answer_over_when_theirs_ends(
+    def test_workers_activate_the_entry_when_theirs_expires(
         self,
         tmp_path: Path,
         upstream: FakeGhibli,
@@ -243,12 +243,12 @@ class TestRefreshMoviesForAll:
         before = server.get("/movies/").json()
         upstream.data["films"][0]["title"] = "Laputa"
 
-        said = manage("refresh_movies", environment={**environment, "CACHE_TTL": "6"}).stdout
+        output = manage("refresh_movies", environment={**environment, "CACHE_TTL": "6"}).stdout
         meanwhile = server.get("/movies/").json()
-        upstream.faults.status = 500  # from now on a worker learns nothing of its own
+        upstream.faults.status = 500  # from now on no worker can refresh
         wait_until(lambda: server.get("/movies/").json() != before)
         after = server.get("/movies/").json()
 
-        assert "\n      title: 'Castle in the Sky' → 'Laputa'\n" in said
+        assert "\n      title: 'Castle in the Sky' → 'Laputa'\n" in output
         assert meanwhile == before
         assert after["api_data"][0]["title"] == "Laputa"
