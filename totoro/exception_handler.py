@@ -1,5 +1,7 @@
-"""Turns every error into problem+json (RFC 9457): one table from exception to problem type, for DRF
-and Django."""
+"""Every error as problem+json (RFC 9457).
+
+One table maps exception classes, of DRF and Django too, to problem types.
+"""
 
 import math
 from http import HTTPStatus

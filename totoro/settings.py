@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
-# Not read here but by docker-compose.yml, Django and prometheus_client.
+# Read elsewhere: by docker-compose.yml, Django and prometheus_client.
 OTHER_VARIABLES = {
     "DJANGO_CONFIGURATION",
     "DJANGO_SETTINGS_MODULE",
@@ -77,7 +77,7 @@ class Variable(Value):  # type: ignore[misc]  # django-configurations has no typ
             stop(f"{self.variable} = {shown}: {error}")
 
 
-# Code sees the value, whatever its type.
+# For the type checker: code that reads a setting gets its value, not a Variable.
 variable: Any = Variable
 
 
@@ -87,12 +87,12 @@ def variables(configuration: type[Configuration]) -> list[Variable]:
 
 
 def stop(why: str) -> NoReturn:
-    """Exit with one line. Django would ignore ImproperlyConfigured in some commands."""
+    """Exit with one line. Some of Django's commands would ignore ImproperlyConfigured."""
     sys.exit(f"totoro: {why}")
 
 
 def warn_of_misspelt_variables() -> None:
-    # Of the configuration that is used, only the values are left.
+    # Base: the configuration in use has values in place of its variables.
     known = {each.variable for each in variables(Base)} | OTHER_VARIABLES
     for name, meant in env.misspelt(os.environ, known).items():
         log.warning("environment_variable_unknown", variable=name, meant=meant)
@@ -193,13 +193,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ]
     ROOT_URLCONF = "totoro.urls"
     WSGI_APPLICATION = "totoro.wsgi.application"
-    TEMPLATES = [
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
-        }
-    ]
+    TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     USE_TZ = True
     TIME_ZONE = "UTC"

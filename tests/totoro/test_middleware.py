@@ -1,0 +1,79 @@
+"""What the middleware does for every request: redirects, request IDs and CORS."""
+
+import re
+
+import pytest
+import requests
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from tests.support.servers import Totoro
+
+
+def test_redirects_to_the_url_with_a_trailing_slash(api: Client) -> None:
+    response = api.get("/movies?limit=1")
+
+    assert response.status_code == 301
+    assert response["Location"] == "/movies/?limit=1"
+    assert response["X-Request-ID"]
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("path", ["/movies", "/movies/none", "/redoc", "/problems/not-found"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "OPTIONS"])
+def test_the_trailing_slash_redirect_preserves_the_method(
+    server: Totoro, method: str, path: str
+) -> None:
+    response = requests.request(method, server.url + path, allow_redirects=False, timeout=10)
+
+    assert response.status_code == 308
+    assert response.headers["Location"] == f"{path}/"
+
+
+@pytest.mark.parametrize("client_id", ["a", "A-Z.0_9", "x" * 64])
+def test_uses_the_request_id_of_the_client(api: Client, client_id: str) -> None:
+    assert api.get("/livez", headers={"X-Request-ID": client_id})["X-Request-ID"] == client_id
+
+
+@pytest.mark.parametrize(
+    "client_id",
+    ["", " ", "a b", "a\r\nSet-Cookie: b", "a\n", "a\0", "x" * 65, "é", "a,b", "<script>"],
+)
+def test_replaces_an_invalid_request_id(api: Client, client_id: str) -> None:
+    used = api.get("/livez", headers={"X-Request-ID": client_id})["X-Request-ID"]
+
+    assert re.fullmatch("[0-9a-f]{32}", used)
+
+
+def test_request_ids_are_unique(api: Client) -> None:
+    assert api.get("/livez")["X-Request-ID"] != api.get("/livez")["X-Request-ID"]
+
+
+def test_a_preflight_allows_any_origin_to_read(api: Client) -> None:
+    response = api.options(
+        "/movies/",
+        headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"},
+    )
+
+    assert response.status_code == 200
+    assert response["Access-Control-Allow-Origin"] == "*"
+    assert response["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+    assert "Access-Control-Allow-Credentials" not in response
+    assert response["X-Request-ID"]
+    assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_only_listed_origins_may_read_and_responses_vary_by_origin(
+    api: Client, settings: Settings
+) -> None:
+    settings.CORS_ALLOW_ALL_ORIGINS = False
+    settings.CORS_ALLOWED_ORIGINS = ["https://a.example"]
+
+    listed = api.get("/livez", headers={"Origin": "https://a.example"})
+    other = api.get("/livez", headers={"Origin": "https://b.example"})
+
+    assert listed["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "Access-Control-Allow-Origin" not in other
+    assert "origin" in listed["Vary"]
+    assert "origin" in other["Vary"]
