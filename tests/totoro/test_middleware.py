@@ -1,13 +1,16 @@
-"""What the middleware does for every request: redirects, request IDs and CORS."""
+"""What the middleware does for every request: redirects, request IDs, CORS and expiry."""
 
 import re
 
 import pytest
 import requests
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from services.clock import Clock
 from tests.support.servers import Totoro
+from totoro.middleware import RetryExpiredMiddleware
 
 
 def test_redirects_to_the_url_with_a_trailing_slash(api: Client) -> None:
@@ -77,3 +80,17 @@ def test_only_listed_origins_may_read_and_responses_vary_by_origin(
     assert "Access-Control-Allow-Origin" not in other
     assert "origin" in listed["Vary"]
     assert "origin" in other["Vary"]
+
+
+def test_makes_a_response_again_that_has_expired_meanwhile() -> None:
+    made: list[HttpResponse] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        made.append(HttpResponse())
+        # Only the first has expired.
+        made[-1].expires_at = Clock().boot() + (60 if len(made) > 1 else -1)  # type: ignore[attr-defined]
+        return made[-1]
+
+    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[1]
+    assert len(made) == 2
+    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[2]

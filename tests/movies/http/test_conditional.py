@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
 import pytest
-from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from requests.utils import parse_header_links
 
 from fake_ghibli import FakeGhibli
 from services.clock import Clock
-from totoro.middleware import RetryExpiredMiddleware
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
 
@@ -169,19 +167,5 @@ def test_line_separators_and_emoji_are_preserved(api: Client, upstream: FakeGhib
     assert json.loads(api.get("/movies/").content)["api_data"][0]["title"] == title
 
 
-def test_an_answer_that_ends_while_it_is_made_is_asked_for_once_more() -> None:
-    made: list[HttpResponse] = []
-
-    def view(request: HttpRequest) -> HttpResponse:
-        made.append(HttpResponse())
-        # The first has ended already, the second lives.
-        made[-1].expires_at = Clock().boot() + (60 if len(made) > 1 else -1)  # type: ignore[attr-defined]
-        return made[-1]
-
-    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[1]
-    assert len(made) == 2
-    assert RetryExpiredMiddleware(view)(HttpRequest()) is made[2]
-
-
-def test_a_fresh_answer_says_when_it_ends(api: Client, upstream: FakeGhibli) -> None:
+def test_a_fresh_response_says_when_it_expires(api: Client, upstream: FakeGhibli) -> None:
     assert 59 < api.get("/movies/").expires_at - Clock().boot() < 60  # type: ignore[attr-defined]
