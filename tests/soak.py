@@ -1,12 +1,12 @@
-"""A soak: two replicas of two workers under load, while everything around them goes wrong at random.
+"""A soak test: two replicas with two workers each run under load, with random faults.
 
-`python -m tests.soak --minutes 10 --rate 300 --ttl 10`, or `make soak`. Workers, Redis (Valkey), the
-database (PostgreSQL) and the upstream are killed, stopped and restarted. At the end it says what the
-clients saw, and ends with 1 if a promise was broken:
+`make soak`, or `python -m tests.soak --minutes 10 --rate 300 --ttl 10`. It kills, stops and restarts
+workers, Redis (Valkey), the database (PostgreSQL) and the upstream. At the end it prints what clients saw,
+and exits with 1 if a promise was broken:
 
-- no 5xx, ever: at most two of upstream, Redis and database are away at once;
-- while the upstream is well, no answer is older than the TTL;
-- while Redis is well, timestamps never run backwards.
+- no 5xx: at most two of upstream, Redis and database are down at once;
+- while the upstream works, no response is older than the TTL;
+- while Redis works, timestamps never run backwards.
 """
 
 import argparse
@@ -46,28 +46,28 @@ from tests.support.servers import (
     wait_until,
 )
 
-# What may pass (seconds): a dead leader's lease, the first and the longest cool-down and how
-# much they are spread, the silence that ends a flight, how long a Redis that failed is left alone.
+# Delays in seconds: a lease whose holder is dead, the first and the longest backoff with its jitter,
+# an upstream that sends nothing, Redis after an error.
 LEASE = 5.0
-COOL_DOWN, LONGEST_COOL_DOWN, SPREAD = 5.0, 30.0, 1.2
+FIRST_BACKOFF, LONGEST_BACKOFF, JITTER = 5.0, 30.0, 1.2
 READ_TIMEOUT = 5.0
-LATCH = 2.0
+CIRCUIT_BREAKER = 2.0
 
 REPLICAS = WORKERS = 2
 CONNECTIONS = 48
-# A client connects anew now and then, so that a worker that was killed gets its share again.
+# Requests per connection: without new connections a restarted worker would get no requests.
 RECONNECT_AFTER = 20
 STATE = "totoro:1:{movies}:state"
-# A worker that was killed is back by then.
-BETWEEN_KILLS = 8.0
-# Closed connections show up this long after a kill.
-KILL_ECHO = 1.0
-# Every so often nothing goes wrong for a while, so that there is a time in which all must be well.
+# A killed worker has been replaced by then.
+SECONDS_BETWEEN_KILLS = 8.0
+# How long after a kill requests may fail.
+KILL_EFFECT = 1.0
+# A part of each minute has no faults, so that the promises of a working system are tested too.
 CALM_EVERY, CALM = 60.0, 30.0
 
 
 class Upstream(Process):
-    """The fake Ghibli API as a process of its own, so that it can be killed."""
+    """The fake Ghibli API in a process that can be killed."""
 
     def __init__(self) -> None:
         self.port, self.control = free_port(), free_port()
@@ -82,13 +82,13 @@ class Upstream(Process):
     def start(self) -> None:
         self._options |= {"stdout": -3}
         super().start()
-        wait_until(lambda: self.films() is not None, what="the fake Ghibli API answers")
+        wait_until(lambda: self.films() is not None, what="the fake Ghibli API responds")
 
     def films(self) -> int | None:
-        """Requests for films since it started; None while it does not say."""
+        """Return the requests for films since it started, or None if it does not respond."""
         with suppress(requests.RequestException):
-            told = requests.get(f"http://127.0.0.1:{self.control}/", timeout=0.5).json()
-            return int(told["requests"]["films"])
+            state = requests.get(f"http://127.0.0.1:{self.control}/", timeout=0.5).json()
+            return int(state["requests"]["films"])
         return None
 
     def inject(self, **faults: object) -> None:
@@ -97,7 +97,7 @@ class Upstream(Process):
 
 @dataclass
 class Window:
-    """When something was away: instants of the monotonic clock."""
+    """When something was down (monotonic seconds)."""
 
     start: float
     end: float = float("inf")
@@ -105,14 +105,14 @@ class Window:
 
 @dataclass
 class Stopped(Window):
-    """A worker that stood still, and the ports of the clients that it had taken."""
+    """When a worker was stopped, and the ports of the clients connected to it."""
 
     ports: frozenset[int] = frozenset()
 
 
 @dataclass
 class History:
-    """What was done to whom and when, for the verdict."""
+    """All injected faults."""
 
     upstream: list[Window] = field(default_factory=list)
     redis: list[Window] = field(default_factory=list)
@@ -142,20 +142,20 @@ class Soak:
             REFRESH_AHEAD=max(1, ttl * 3 // 10),
             WEB_CONCURRENCY=WORKERS,
         )
-        self.tally = LoadResult()
+        self.result = LoadResult()
         self.films = 0
         self._killed = dict.fromkeys(range(REPLICAS), 0.0)
         self._ending: list[tuple[float, Callable[[], None]]] = []
 
-    # Faults: each happens, and gives what undoes it
+    # Faults: each method injects one, and returns the function that ends it.
 
     def kill_worker(self) -> Callable[[], None] | None:
         index = random.randrange(REPLICAS)
-        if time.monotonic() - self._killed[index] < BETWEEN_KILLS:
+        if time.monotonic() - self._killed[index] < SECONDS_BETWEEN_KILLS:
             return None
         os.kill(random.choice(self.replicas[index].workers), signal.SIGKILL)
         self._killed[index] = now = time.monotonic()
-        self.history.kills.append((index, Window(now - 0.1, now + KILL_ECHO)))
+        self.history.kills.append((index, Window(now - 0.1, now + KILL_EFFECT)))
         return lambda: None
 
     def stop_worker(self) -> Callable[[], None] | None:
@@ -167,12 +167,12 @@ class Soak:
         window.ports = frozenset(other for port, other in open_connections(worker) if port == own)
         self.history.stopped.append(window)
 
-        def go_on() -> None:
+        def resume() -> None:
             window.end = time.monotonic()
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGCONT)
 
-        return go_on
+        return resume
 
     def restart_replica(self) -> Callable[[], None] | None:
         index = random.randrange(REPLICAS)
@@ -180,14 +180,14 @@ class Soak:
         self.history.kills.append((index, window))
         code = self.replicas[index].terminate()
         if code != 0:
-            self.history.counts[f"SIGTERM ended with {code}"] += 1
+            self.history.counts[f"exit code {code} after SIGTERM"] += 1
         self.replicas[index].start()
-        window.end = time.monotonic() + KILL_ECHO
+        window.end = time.monotonic() + KILL_EFFECT
         self._killed[index] = 0.0
         return lambda: None
 
     def flush_redis(self) -> Callable[[], None]:
-        # It has lost what the workers agreed on, as if it had been away.
+        # The shared state is lost, as if Redis had been down.
         self.valkey.client.flushall()
         window = Window(time.monotonic())
         self.history.redis.append(window)
@@ -212,7 +212,7 @@ class Soak:
         return self._stop(self.upstream, self.history.upstream)
 
     def break_upstream(self) -> Callable[[], None]:
-        fault, broken, well = random.choice(
+        fault, value, normal = random.choice(
             [
                 ("status", 500, None),
                 ("status", 503, None),
@@ -222,13 +222,13 @@ class Soak:
         )
         window = Window(time.monotonic())
         self.history.upstream.append(window)
-        self.upstream.inject(**{fault: broken})
+        self.upstream.inject(**{fault: value})
 
-        def mend() -> None:
-            self.upstream.inject(**{fault: well})
+        def repair() -> None:
+            self.upstream.inject(**{fault: normal})
             close(window)
 
-        return mend
+        return repair
 
     def _restart(self, process: Process, windows: list[Window]) -> Callable[[], None]:
         window = Window(time.monotonic())
@@ -246,11 +246,11 @@ class Soak:
         windows.append(window)
         process.send_signal(signal.SIGSTOP)
 
-        def go_on() -> None:
+        def resume() -> None:
             process.send_signal(signal.SIGCONT)
             close(window)
 
-        return go_on
+        return resume
 
     def run(self, minutes: float, rate: float) -> None:
         urls = [replica.url for replica in self.replicas]
@@ -263,19 +263,19 @@ class Soak:
             reconnect_after=RECONNECT_AFTER,
             timeout=60,
         )
-        self.tally = load.result
+        self.result = load.result
         thread = threading.Thread(target=load.run, daemon=True)
-        watch = threading.Thread(target=self._watch, args=(thread,), daemon=True)
+        counter = threading.Thread(target=self._count_refreshes, args=(thread,), daemon=True)
         thread.start()
-        watch.start()
+        counter.start()
         try:
-            self._go_wrong(time.monotonic() + minutes * 60)
+            self._inject_faults(time.monotonic() + minutes * 60)
         finally:
             load.stop()
             thread.join(90)
 
-    def _watch(self, load: threading.Thread) -> None:
-        """Count the requests to the fake Ghibli API, across its restarts."""
+    def _count_refreshes(self, load: threading.Thread) -> None:
+        """Count the requests for films, across restarts of the fake Ghibli API."""
         before = 0
         while load.is_alive():
             films = self.upstream.films()
@@ -284,38 +284,38 @@ class Soak:
                 before = films
             time.sleep(0.25)
 
-    def _go_wrong(self, end: float) -> None:
+    def _inject_faults(self, end: float) -> None:
         started = time.monotonic()
         next_fault = started + 3
         while (now := time.monotonic()) < end:
-            for item in [item for item in self._ending if item[0] <= now]:
-                self._ending.remove(item)
-                item[1]()
+            for due in [ending for ending in self._ending if ending[0] <= now]:
+                self._ending.remove(due)
+                due[1]()
             calm = (now - started) % CALM_EVERY > CALM_EVERY - CALM or end - now < CALM / 2
             if now >= next_fault and not calm:
-                self._one_fault()
+                self._inject_one()
                 next_fault = time.monotonic() + random.uniform(0.5, 5)
             time.sleep(0.05)
-        for _, mend in self._ending:
-            mend()
+        for _, end_fault in self._ending:
+            end_fault()
 
-    def _one_fault(self) -> None:
+    def _inject_one(self) -> None:
         possible = list(self._possible())
-        if not possible:  # a worker is stopped and two parts are away: enough at a time
+        if not possible:  # a worker is stopped and two parts are down
             return
         fault, (shortest, longest) = random.choice(possible)
-        mend = fault()
-        if mend:
+        end_fault = fault()
+        if end_fault:
             self.history.counts[fault.__name__.replace("_", " ")] += 1
-            self._ending.append((time.monotonic() + random.uniform(shortest, longest), mend))
+            self._ending.append((time.monotonic() + random.uniform(shortest, longest), end_fault))
 
     def _possible(
         self,
     ) -> Iterator[tuple[Callable[[], Callable[[], None] | None], tuple[float, float]]]:
         history = self.history
-        away = {
+        down = {
             "upstream": is_open(history.upstream),
-            # One that has come back empty holds nothing to fall back on.
+            # An empty Redis has no last known good.
             "redis": is_open(history.redis) or not self.valkey.client.exists(STATE),
             "database": is_open(history.database),
         }
@@ -325,16 +325,16 @@ class Soak:
             yield self.stop_worker, (0.5, 8)
             yield self.stop_worker, (0.5, 8)
             yield self.restart_replica, (0, 0)
-        if sum(away.values()) == 2:
+        if sum(down.values()) == 2:
             return
-        if not away["redis"]:
+        if not down["redis"]:
             yield self.flush_redis, (0, 0)
             yield self.restart_redis, (0.2, 6)
             yield self.stop_redis, (0.1, 6)
-        if not away["database"]:
+        if not down["database"]:
             yield self.restart_database, (1.5, 6)
             yield self.stop_database, (0.5, 6)
-        if not away["upstream"]:
+        if not down["upstream"]:
             yield self.restart_upstream, (0.2, 5)
             yield self.stop_upstream, (0.5, 5)
             yield self.break_upstream, (0.5, 5)
@@ -353,64 +353,77 @@ def is_open(windows: Sequence[Window]) -> bool:
 
 @dataclass
 class Verdict:
-    """What the clients saw, held against what was done."""
+    """Judges responses by the faults that were active."""
 
     soak: Soak
-    unwell: list[Window] = field(init=False)
-    alone: list[Window] = field(init=False)
+    upstream_outages: list[Window] = field(init=False)
+    redis_outages: list[Window] = field(init=False)
 
     def __post_init__(self) -> None:
         history = self.soak.history
-        self.alone = [Window(window.start, self._together(window)) for window in history.redis]
-        self.unwell = [self._until_recovery(outage) for outage in settled_outages(history.upstream)]
+        self.redis_outages = [
+            Window(window.start, self._end_of_divergence(window)) for window in history.redis
+        ]
+        self.upstream_outages = [
+            self._until_recovery(outage) for outage in settled_outages(history.upstream)
+        ]
 
-    def _together(self, away: Window) -> float:
-        """When Redis is found again, each process goes on with its own answer until that ends, and
-        if flights fail then, with its own last one until the first has landed."""
-        landed = min(self._received_of_after(away.end), default=float("inf"))
-        return landed + self.soak.ttl + LATCH + 1
+    def _end_of_divergence(self, outage: Window) -> float:
+        """Return when all processes share an entry again.
+
+        Each serves its own entry until that expires; while refreshes fail, its own last known good.
+        """
+        first_refresh = min(self._receipts_of_data_after(outage.end), default=float("inf"))
+        return first_refresh + self.soak.ttl + CIRCUIT_BREAKER + 1
 
     def _until_recovery(self, outage: Window) -> Window:
-        """Cut to the first answer from after the outage, if Redis brought that one to all."""
-        if during(self.alone, outage.start, outage.end):
+        """End an outage with the first newer data, which Redis, if it works, shares with all."""
+        if during(self.redis_outages, outage.start, outage.end):
             return outage
         last = max(w.end for w in self.soak.history.upstream if w.end <= outage.end)
-        landed = min(self._received_of_after(last), default=outage.end)
-        return Window(outage.start, min(outage.end, landed + 2))
+        first_refresh = min(self._receipts_of_data_after(last), default=outage.end)
+        return Window(outage.start, min(outage.end, first_refresh + 2))
 
-    def _received_of_after(self, instant: float) -> list[float]:
-        """When answers came in whose data is from after that instant."""
+    def _receipts_of_data_after(self, instant: float) -> list[float]:
+        """Return when clients received data that was fetched after this instant."""
         wall = instant + time.time() - time.monotonic()
-        return [answer.received for answer in self.soak.tally.successful if answer.timestamp > wall]
+        return [
+            response.received
+            for response in self.soak.result.successful
+            if response.timestamp > wall
+        ]
 
-    def upstream_was_well(self, answer: ObservedResponse) -> bool:
-        return not during(self.unwell, answer.sent, answer.received)
+    def upstream_worked(self, response: ObservedResponse) -> bool:
+        return not during(self.upstream_outages, response.sent, response.received)
 
-    def redis_was_well(self, answer: ObservedResponse) -> bool:
-        return not during(self.alone, answer.sent, answer.received)
+    def redis_worked(self, response: ObservedResponse) -> bool:
+        return not during(self.redis_outages, response.sent, response.received)
 
-    def was_stopped(self, answer: ObservedResponse) -> bool:
-        """Its worker stood still with the answer in its hands."""
+    def was_stopped(self, response: ObservedResponse) -> bool:
+        """Return whether the worker was stopped during the request."""
         return any(
-            answer.sent <= window.start + 0.01 <= answer.received and answer.port in window.ports
+            response.sent <= window.start + 0.01 <= response.received
+            and response.port in window.ports
             for window in self.soak.history.stopped
         )
 
-    def was_killed(self, cut: FailedRequest) -> bool:
+    def was_killed(self, failure: FailedRequest) -> bool:
         kills = self.soak.history.kills
-        return any(i == cut.server and w.start <= cut.failed <= w.end for i, w in kills)
+        return any(i == failure.server and w.start <= failure.failed <= w.end for i, w in kills)
 
 
 def settled_outages(outages: Sequence[Window]) -> Iterator[Window]:
-    """From the start of each outage until the Ghibli API must have been asked again: after the
-    longest cool-down, and one more lease for a leader that was killed meanwhile."""
+    """Yield each outage until the next refresh must have succeeded.
+
+    That is after the backoff, and the lease of a worker that was killed meanwhile.
+    """
     merged: list[Window] = []
     for outage in sorted(outages, key=lambda window: window.start):
-        lasted_from = outage.start
+        start = outage.start
         if merged and outage.start <= merged[-1].end:
-            lasted_from = merged.pop().start
-        cool_down = min(COOL_DOWN + outage.end - lasted_from, LONGEST_COOL_DOWN) * SPREAD
-        merged.append(Window(lasted_from, outage.end + cool_down + READ_TIMEOUT + LEASE + 2))
+            start = merged.pop().start
+        backoff = min(FIRST_BACKOFF + outage.end - start, LONGEST_BACKOFF) * JITTER
+        merged.append(Window(start, outage.end + backoff + READ_TIMEOUT + LEASE + 2))
     yield from merged
 
 
@@ -419,53 +432,59 @@ def during(windows: Sequence[Window], start: float, end: float) -> bool:
 
 
 def report(soak: Soak, minutes: float) -> bool:
-    """Print it; whether every promise was kept."""
-    verdict, tally = Verdict(soak), soak.tally
-    good = [answer for answer in tally.successful if not verdict.was_stopped(answer)]
-    well = [answer for answer in good if verdict.upstream_was_well(answer)]
-    together = [answer for answer in good if verdict.redis_was_well(answer)]
-    old = [answer for answer in well if answer.age > soak.ttl + TOLERANCE]
-    backwards = [answer for answer in together if answer.is_backwards]
-    cut_otherwise = [cut for cut in tally.failures if not verdict.was_killed(cut)]
+    """Print the results, and return whether every promise holds."""
+    verdict, result = Verdict(soak), soak.result
+    delivered = [response for response in result.successful if not verdict.was_stopped(response)]
+    while_upstream_worked = [
+        response for response in delivered if verdict.upstream_worked(response)
+    ]
+    while_redis_worked = [response for response in delivered if verdict.redis_worked(response)]
+    old = [response for response in while_upstream_worked if response.age > soak.ttl + TOLERANCE]
+    backwards = [response for response in while_redis_worked if response.is_backwards]
+    unexplained = [one for one in result.failures if not verdict.was_killed(one)]
     events = [
-        told["event"]
+        entry["event"]
         for replica in soak.replicas
-        for told in replica.events(
+        for entry in replica.events(
             "refresh_succeeded", "refresh_superseded", "refresh_failed", "lease_lost"
         )
     ]
-    other = [answer for answer in tally.responses if answer.status // 100 != 2 or answer.defect]
+    unsuccessful = [
+        response for response in result.responses if response.status // 100 != 2 or response.defect
+    ]
     lines: dict[str, object] = {
-        "answers given": len(tally.responses),
-        "oldest with the upstream well": f"{oldest(well):.3f} s of {soak.ttl} ({len(well)} answers)",
-        "oldest at all": f"{oldest(good):.3f} s",
-        "older than the TTL with the upstream well": len(old),
-        "stale": sum(answer.is_stale for answer in good),
-        "not 2xx": dict(Counter(answer.status for answer in other if answer.status != 200)),
-        "damaged": dict(Counter(answer.defect for answer in other if answer.defect)),
-        "backwards with Redis well": f"{len(backwards)} (of {len(together)} answers)",
-        "backwards with each process on its own": len(tally.backwards) - len(backwards),
-        "cut by a kill": len(tally.failures) - len(cut_otherwise),
-        "cut otherwise": dict(Counter(cut.reason for cut in cut_otherwise)),
-        "held by a stopped worker": len(tally.successful) - len(good),
-        "flights a minute": f"{soak.films / minutes:.1f} asked for, {dict(Counter(events))}",
-        "latency": f"median {tally.latency(0.5) * 1000:.1f} ms, 99 % {tally.latency(0.99):.3f} s",
-        "slowest": f"{tally.latency(1):.3f} s",
-        "slowest but for stopped workers": f"{max(a.latency for a in good):.3f} s",
+        "responses": len(result.responses),
+        "oldest while the upstream worked": f"{oldest(while_upstream_worked):.3f} s of {soak.ttl}",
+        "oldest": f"{oldest(delivered):.3f} s",
+        "older than the TTL while the upstream worked": f"{len(old)} of {len(while_upstream_worked)}",
+        "stale": sum(response.is_stale for response in delivered),
+        "not 2xx": dict(
+            Counter(response.status for response in unsuccessful if response.status != 200)
+        ),
+        "defective": dict(Counter(response.defect for response in unsuccessful if response.defect)),
+        "backwards while Redis worked": f"{len(backwards)} of {len(while_redis_worked)}",
+        "backwards while Redis was down": len(result.backwards) - len(backwards),
+        "failed because of a kill": len(result.failures) - len(unexplained),
+        "failed otherwise": dict(Counter(failure.reason for failure in unexplained)),
+        "delayed by a stopped worker": len(result.successful) - len(delivered),
+        "refreshes per minute": f"{soak.films / minutes:.1f} requests, {dict(Counter(events))}",
+        "latency": f"median {result.latency(0.5) * 1000:.1f} ms, 99 % {result.latency(0.99):.3f} s",
+        "slowest": f"{result.latency(1):.3f} s",
+        "slowest without stopped workers": f"{max(r.latency for r in delivered):.3f} s",
         "faults": json.dumps(soak.history.counts),
     }
     for name, value in lines.items():
         print(f"{name:<42} {value}")  # noqa: T201 (a program's output)
-    for what, broken in (("old", old), ("backwards", backwards), ("bad", other)):
-        for answer in broken[:5]:
-            print(f"  {what}: {answer}")  # noqa: T201
-    for cut in cut_otherwise[:5]:
-        print(f"  {cut}")  # noqa: T201
-    return not (old or backwards or other or cut_otherwise)
+    for what, broken in (("old", old), ("backwards", backwards), ("unsuccessful", unsuccessful)):
+        for response in broken[:5]:
+            print(f"  {what}: {response}")  # noqa: T201
+    for failure in unexplained[:5]:
+        print(f"  {failure}")  # noqa: T201
+    return not (old or backwards or unsuccessful or unexplained)
 
 
-def oldest(answers: Sequence[ObservedResponse]) -> float:
-    return max((answer.age for answer in answers), default=0.0)
+def oldest(responses: Sequence[ObservedResponse]) -> float:
+    return max((response.age for response in responses), default=0.0)
 
 
 def main() -> None:
@@ -474,19 +493,19 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second")
     parser.add_argument("--ttl", type=int, default=10, help="CACHE_TTL")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    given = parser.parse_args()
-    random.seed(given.seed)
-    print(f"seed {given.seed}", flush=True)  # noqa: T201
+    options = parser.parse_args()
+    random.seed(options.seed)
+    print(f"seed {options.seed}", flush=True)  # noqa: T201
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="totoro-soak-")))
-        soak = Soak(stack, folder, given.ttl)
-        soak.run(given.minutes, given.rate)
-        kept = report(soak, given.minutes)
-        if not kept:
-            logs = folder.with_name(f"totoro-soak-{given.seed}.log")
+        soak = Soak(stack, folder, options.ttl)
+        soak.run(options.minutes, options.rate)
+        passed = report(soak, options.minutes)
+        if not passed:
+            logs = folder.with_name(f"totoro-soak-{options.seed}.log")
             logs.write_text("".join(replica.log.read_text() for replica in soak.replicas))
-            print(f"A promise was broken; the logs: {logs}")  # noqa: T201
-    sys.exit(not kept)
+            print(f"A promise was broken. Logs: {logs}")  # noqa: T201
+    sys.exit(not passed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The one-minute law, held to by real servers under load: several processes, Valkey, PostgreSQL.
+"""The freshness guarantee under load, with real servers: several processes, Valkey and PostgreSQL.
 
-The fake Ghibli API stamps its clock into the data and counts its requests. Minutes are made short where
-the law does not care how long they are.
+The fake Ghibli API writes its clock into the data and counts its requests. Tests use a TTL of a few
+seconds where its length does not matter.
 """
 
 import json
@@ -23,13 +23,13 @@ from tests.support.servers import Postgres, Valkey, wait_until
 
 pytestmark = pytest.mark.slow
 
-# What the way to a client on a busy machine of two cores may cost (seconds).
-NOISE = 0.25
+# Seconds that a busy machine with two cores may add.
+TOLERANCE = 0.25
 KEY = "totoro:1:{movies}:"
 
 
 class Fleet:
-    """Replicas of Totoro that share a Valkey, with an upstream that stamps and is not too fast."""
+    """Replicas that share a Valkey, with an upstream that takes half a second to respond."""
 
     def __init__(
         self, folder: Path, stack: ExitStack, *, replicas: int, idle: float, **variables: object
@@ -46,7 +46,7 @@ class Fleet:
             REDIS_URL=self.valkey.url,
             **variables,
         )
-        # A worker imports much for its first request, which is not what is tested here.
+        # The first request to a worker imports modules, which these tests do not measure.
         workers = int(str(variables["WEB_CONCURRENCY"]))
         run_load(self.urls, connections=24 * workers * replicas, each=2, paths=["/livez"])
 
@@ -55,7 +55,7 @@ class Fleet:
         return [replica.url for replica in self.replicas]
 
     @property
-    def flights(self) -> int:
+    def refreshes(self) -> int:
         return self.upstream.count("films")
 
     @property
@@ -64,28 +64,28 @@ class Fleet:
 
     @property
     def paths(self) -> list[str]:
-        """Movie by movie and, as it has forty times the bytes, now and then the list."""
+        """Return the list and seven movies, as the list has forty times the bytes of a movie."""
         films = self.upstream.data["films"]
         return ["/movies/", *(f"/movies/{film['id']}/" for film in films[:7])]
 
-    def leader(self) -> int:
-        """The worker with a flight under way: the only one that talks to the upstream."""
+    def lease_holder(self) -> int:
+        """Return the worker that refreshes: only that one is connected to the upstream."""
         port = int(self.upstream.url.rpartition(":")[2])
-        found = [w for w in self.workers if any(other == port for _, other in open_connections(w))]
-        assert len(found) == 1, f"{found} talk to the upstream"
-        return found[0]
+        pids = [w for w in self.workers if any(other == port for _, other in open_connections(w))]
+        assert len(pids) == 1, f"{pids} are connected to the upstream"
+        return pids[0]
 
-    def wait_for_flight(self, number: int, *, seconds: float) -> int:
-        """Until this flight is under way; gives its leader."""
-        wait_until(lambda: self.flights >= number, seconds=seconds, what=f"flight {number}")
-        return self.leader()
+    def wait_for_refresh(self, number: int, *, seconds: float) -> int:
+        """Wait until this refresh has begun, and return the worker that holds the lease."""
+        wait_until(lambda: self.refreshes >= number, seconds=seconds, what=f"refresh {number}")
+        return self.lease_holder()
 
     def events(self, *names: str) -> list[str]:
-        return [told["event"] for replica in self.replicas for told in replica.events(*names)]
+        return [entry["event"] for replica in self.replicas for entry in replica.events(*names)]
 
 
 @contextmanager
-def fleet_of(
+def running_fleet(
     folder: Path,
     *,
     replicas: int = 1,
@@ -100,20 +100,21 @@ def fleet_of(
         yield Fleet(folder, stack, replicas=replicas, idle=idle, **variables)
 
 
-def print_summary(what: str, tally: LoadResult, fleet: Fleet) -> None:
-    print(f"\n{what}: {tally.summary() | {'flights': fleet.flights}}")  # noqa: T201 (pytest -s)
+def print_summary(what: str, result: LoadResult, fleet: Fleet) -> None:
+    summary = result.summary() | {"refreshes": fleet.refreshes}
+    print(f"\n{what}: {summary}")  # noqa: T201 (pytest -s)
 
 
-def assert_law(tally: LoadResult, fleet: Fleet, ttl: int) -> None:
-    """What must hold of any load while the upstream is alive."""
-    assert tally.unsuccessful == []
-    assert tally.failures == []
-    assert tally.older_than(ttl) == []
-    assert tally.backwards == []
-    assert [answer for answer in tally.successful if answer.is_stale] == []
-    assert {answer.timestamp for answer in tally.waited_for_refresh} <= {tally.timestamps[0]}
-    # The last flight may have brought an answer that nobody has been given yet.
-    assert len(tally.timestamps) <= fleet.flights <= len(tally.timestamps) + 1
+def assert_freshness_guarantee(result: LoadResult, fleet: Fleet, ttl: int) -> None:
+    """Assert what holds under any load while the upstream works."""
+    assert result.unsuccessful == []
+    assert result.failures == []
+    assert result.older_than(ttl) == []
+    assert result.backwards == []
+    assert result.stale == []
+    assert {response.timestamp for response in result.waited_for_refresh} <= {result.timestamps[0]}
+    # The last refresh may have published an entry that is not yet current.
+    assert len(result.timestamps) <= fleet.refreshes <= len(result.timestamps) + 1
 
 
 # Under load
@@ -140,7 +141,7 @@ def assert_law(tally: LoadResult, fleet: Fleet, ttl: int) -> None:
         ),
     ],
 )
-def test_answers_are_never_old_nor_waited_for_nor_older_than_the_last_and_fly_once(
+def test_responses_are_fresh_immediate_and_in_order_with_one_refresh_per_entry(
     tmp_path: Path,
     replicas: int,
     workers: int,
@@ -151,8 +152,8 @@ def test_answers_are_never_old_nor_waited_for_nor_older_than_the_last_and_fly_on
     rate: float | None,
     total: int | None,
 ) -> None:
-    with fleet_of(tmp_path, replicas=replicas, workers=workers, ttl=ttl, ahead=ahead) as fleet:
-        tally = run_load(
+    with running_fleet(tmp_path, replicas=replicas, workers=workers, ttl=ttl, ahead=ahead) as fleet:
+        result = run_load(
             fleet.urls,
             seconds=seconds,
             connections=connections,
@@ -161,73 +162,73 @@ def test_answers_are_never_old_nor_waited_for_nor_older_than_the_last_and_fly_on
             total=total,
         )
 
-        print_summary("under load", tally, fleet)
-        assert_law(tally, fleet, ttl)
-        assert len(tally.timestamps) >= 2
+        print_summary("under load", result, fleet)
+        assert_freshness_guarantee(result, fleet, ttl)
+        assert len(result.timestamps) >= 2
 
 
-def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_flight(
+def test_a_cold_start_of_eight_processes_with_a_thousand_clients_costs_one_refresh(
     tmp_path: Path,
 ) -> None:
     with (
-        fleet_of(tmp_path, replicas=2, workers=4, ttl=60) as fleet,
-        under_load(fleet.urls, connections=8, rate=40, paths=["/livez"]) as alive,
+        running_fleet(tmp_path, replicas=2, workers=4, ttl=60) as fleet,
+        under_load(fleet.urls, connections=8, rate=40, paths=["/livez"]) as livez,
     ):
         fleet.upstream.faults.set({"delay": 2.0})
-        tally = run_load(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
-        # Who comes when half of a process' threads wait already is told at once to come again.
-        refused = [answer for answer in tally.unsuccessful if answer.status == 503]
-        again = run_load(fleet.urls, connections=len(refused) or 1, each=1, paths=fleet.paths[1:])
+        result = run_load(fleet.urls, connections=1000, each=1, paths=fleet.paths[1:])
+        # When half of its threads wait, a process responds to further requests with 503 at once.
+        rejected = [response for response in result.unsuccessful if response.status == 503]
+        again = run_load(fleet.urls, connections=len(rejected) or 1, each=1, paths=fleet.paths[1:])
 
-        print_summary("cold start", tally, fleet)
-        print(f"livez: {alive.summary()}")  # noqa: T201 (pytest -s)
-    assert len(tally.successful) + len(refused) == 1000
-    assert len(tally.successful) >= 8 * 128 / 2
-    assert all(answer.latency < 1.5 for answer in refused)
+        print_summary("cold start", result, fleet)
+        print(f"livez: {livez.summary()}")  # noqa: T201 (pytest -s)
+    assert len(result.successful) + len(rejected) == 1000
+    assert len(result.successful) >= 8 * 128 / 2
+    assert all(response.latency < 1.5 for response in rejected)
     assert again.unsuccessful == []
-    assert len({*tally.timestamps, *again.timestamps}) == 1
-    assert fleet.flights == 1
-    assert {answer.status for answer in alive.responses} == {200}
-    # While they wait for the flight, which is most of the time; not quite while all of them are
-    # answered, which keeps two cores busy.
-    assert alive.latency(0.6) < 0.1
+    assert len({*result.timestamps, *again.timestamps}) == 1
+    assert fleet.refreshes == 1
+    assert {response.status for response in livez.responses} == {200}
+    # During the refresh, which is most of the time, but not while a thousand responses are sent, which
+    # needs both cores.
+    assert livez.latency(0.6) < 0.1
 
 
-def test_a_failed_flight_is_told_to_all_who_wait_at_once(tmp_path: Path) -> None:
-    with fleet_of(tmp_path, replicas=2, workers=4) as fleet:
+def test_a_failed_refresh_reaches_all_waiting_requests_at_once(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, replicas=2, workers=4) as fleet:
         fleet.upstream.faults.set({"delay": 1.5, "status": 500})
-        waited = run_load(fleet.urls, connections=500, each=1)
-        at_once = run_load(fleet.urls, connections=500, each=1)  # in the cool-down: nobody waits
+        waiting = run_load(fleet.urls, connections=500, each=1)
+        during_backoff = run_load(fleet.urls, connections=500, each=1)  # nobody waits
 
-        print_summary("failed flight", waited, fleet)
-        print_summary("cool-down", at_once, fleet)
-        # The others came when half of their process' threads waited already, and were told at once.
-        told = [answer for answer in waited.responses if answer.latency > 1]
-        print(f"within {spread(told):.3f} s")  # noqa: T201 (pytest -s)
-    assert {answer.status for answer in waited.responses} == {503}
-    assert len(waited.responses) == 500
-    assert len(told) >= 200
-    assert fleet.flights == 1
-    # 50 ms, and what it takes this machine to write 500 answers when nobody waits for anything.
-    assert spread(told) < 0.05 + NOISE + spread(at_once.responses)
+        print_summary("failed refresh", waiting, fleet)
+        print_summary("backoff", during_backoff, fleet)
+        # The others arrived when half of the threads of their process waited, and were rejected at once.
+        waited = [response for response in waiting.responses if response.latency > 1]
+        print(f"within {spread(waited):.3f} s")  # noqa: T201 (pytest -s)
+    assert {response.status for response in waiting.responses} == {503}
+    assert len(waiting.responses) == 500
+    assert len(waited) >= 200
+    assert fleet.refreshes == 1
+    # 50 ms, and what this machine needs to send 500 responses when nobody waits.
+    assert spread(waited) < 0.05 + TOLERANCE + spread(during_backoff.responses)
 
 
-def spread(answers: list[ObservedResponse]) -> float:
-    received = [answer.received for answer in answers]
+def spread(responses: list[ObservedResponse]) -> float:
+    received = [response.received for response in responses]
     return max(received) - min(received)
 
 
-def test_what_nobody_asks_for_is_refreshed_once_at_most(tmp_path: Path) -> None:
+def test_refreshes_once_at_most_without_requests(tmp_path: Path) -> None:
     ttl = 2
-    with fleet_of(tmp_path, workers=2, ttl=ttl, ahead=1) as fleet:
+    with running_fleet(tmp_path, workers=2, ttl=ttl, ahead=1) as fleet:
         run_load(fleet.urls, connections=20, each=2)
-        flights = fleet.flights
-        time.sleep(4 * ttl)  # the minutes without a request
+        refreshes = fleet.refreshes
+        time.sleep(4 * ttl)  # the time without requests
 
-        assert fleet.flights <= flights + 1
+        assert fleet.refreshes <= refreshes + 1
 
 
-# With parts away
+# With parts down
 
 
 @pytest.fixture(scope="module")
@@ -238,11 +239,11 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.mark.parametrize(
-    ("away", "requests", "rate"),
+    ("outages", "requests", "rate"),
     [
         ([["redis", "database"], ["upstream", "redis"], ["upstream", "database"]], 800, 400),
         pytest.param(
-            # With the upstream last: the cool-downs outlast its outage.
+            # The upstream comes last, because its backoff lasts longer than its outage.
             [
                 *(["redis"], ["database"], ["redis", "database"]),
                 *(["upstream"], ["upstream", "redis"], ["upstream", "database"]),
@@ -254,25 +255,25 @@ def postgres() -> Iterator[Postgres]:
     ],
     ids=["quick", "long"],
 )
-def test_a_warm_process_answers_whichever_two_parts_are_away(
-    tmp_path: Path, postgres: Postgres, away: list[list[str]], requests: int, rate: float
+def test_a_warm_process_responds_whichever_two_parts_are_down(
+    tmp_path: Path, postgres: Postgres, outages: list[list[str]], requests: int, rate: float
 ) -> None:
-    with fleet_of(tmp_path, ttl=2, ahead=1, DATABASE_URL=postgres.url) as fleet:
+    with running_fleet(tmp_path, ttl=2, ahead=1, DATABASE_URL=postgres.url) as fleet:
         assert run_load(fleet.urls, connections=32, each=2).unsuccessful == []
-        for parts in away:
-            with away_for_a_while(parts, fleet, postgres):
-                tally = run_load(
+        for parts in outages:
+            with outage(parts, fleet, postgres):
+                result = run_load(
                     fleet.urls, connections=32, total=requests, rate=rate, paths=fleet.paths
                 )
 
-            print_summary(" and ".join(parts), tally, fleet)
-            assert len(tally.successful) == requests
-            assert tally.failures == []
-            assert bool([a for a in tally.successful if a.is_stale]) is ("upstream" in parts)
+            print_summary(" and ".join(parts), result, fleet)
+            assert len(result.successful) == requests
+            assert result.failures == []
+            assert bool(result.stale) is ("upstream" in parts)
 
 
 @contextmanager
-def away_for_a_while(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iterator[None]:
+def outage(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iterator[None]:
     if "redis" in parts:
         fleet.valkey.kill()
     if "database" in parts:
@@ -286,27 +287,27 @@ def away_for_a_while(parts: list[str], fleet: Fleet, postgres: Postgres) -> Iter
         postgres.start()
 
 
-def test_after_an_outage_nobody_sees_an_older_answer_again(tmp_path: Path) -> None:
-    with fleet_of(tmp_path, replicas=2, ttl=2, ahead=1) as fleet:
+def test_timestamps_do_not_run_backwards_after_an_outage(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, replicas=2, ttl=2, ahead=1) as fleet:
         run_load(fleet.urls, connections=8, each=2)
-        with under_load(fleet.urls, connections=48, rate=400, paths=fleet.paths) as tally:
-            wait_until(lambda: len(tally.responses) > 0)
+        with under_load(fleet.urls, connections=48, rate=400, paths=fleet.paths) as result:
+            wait_until(lambda: len(result.responses) > 0)
             fleet.upstream.faults.set({"reset": True})
-            wait_until(lambda: tally.responses[-1].is_stale, what="the outage shows")
+            wait_until(lambda: result.responses[-1].is_stale, what="a stale response")
             fleet.upstream.faults.set({"reset": False})
-            wait_until(lambda: not tally.responses[-1].is_stale, what="it is over")
+            wait_until(lambda: not result.responses[-1].is_stale, what="a fresh response")
             time.sleep(0.5)
 
-        print_summary("after an outage", tally, fleet)
-        assert tally.unsuccessful == []
-        assert tally.backwards == []
+        print_summary("after an outage", result, fleet)
+        assert result.unsuccessful == []
+        assert result.backwards == []
 
 
 @pytest.mark.minutes
-def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -> None:
-    with fleet_of(tmp_path, ttl=2, ahead=1) as fleet:
+def test_a_long_outage_costs_two_refreshes_a_minute_and_ends_soon(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, ttl=2, ahead=1) as fleet:
         run_load(fleet.urls, connections=8, each=2)
-        # As if it had lasted for an hour.
+        # As if the outage had lasted for an hour.
         state = json.loads(fleet.valkey.client.get(f"{KEY}state") or b"{}")
         state["backoff"] = {"failures": 100, "reason": "reset", "until": time.time_ns() // 1000}
         fleet.valkey.client.set(f"{KEY}state", json.dumps(state), ex=600)
@@ -315,144 +316,142 @@ def test_an_outage_costs_two_flights_a_minute_and_is_over_soon(tmp_path: Path) -
         def failures() -> int:
             return len(fleet.events("refresh_failed"))
 
-        with under_load(fleet.urls, connections=8, rate=20) as tally:
+        with under_load(fleet.urls, connections=8, rate=20) as result:
             wait_until(lambda: failures() >= 1, seconds=10)
             first = time.monotonic()
             wait_until(lambda: failures() >= 2, seconds=40)
-            assert time.monotonic() - first >= 30 * 0.8 - NOISE
+            assert time.monotonic() - first >= 30 * 0.8 - TOLERANCE
             fleet.upstream.faults.set({"reset": False})
-            well = time.monotonic()
-            wait_until(lambda: not tally.responses[-1].is_stale, seconds=60)
-            recovered = time.monotonic() - well
+            outage_ended = time.monotonic()
+            wait_until(lambda: not result.responses[-1].is_stale, seconds=60)
+            recovery = time.monotonic() - outage_ended
 
-        print_summary(f"outage, fresh again after {recovered:.1f} s", tally, fleet)
-        assert recovered <= 36 + 1
-        assert tally.unsuccessful == []
-        assert tally.backwards == []
+        print_summary(f"outage, fresh again after {recovery:.1f} s", result, fleet)
+        assert recovery <= 36 + 1
+        assert result.unsuccessful == []
+        assert result.backwards == []
         assert failures() == 2
 
 
-# Leaders that go missing
+# Lease holders that are killed or stopped
 
 
-def test_nobody_notices_that_a_leader_is_killed(tmp_path: Path) -> None:
-    with fleet_of(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
+def test_clients_do_not_notice_that_the_lease_holder_is_killed(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
         with under_load(
             fleet.urls, connections=48, rate=100, paths=fleet.paths, reconnect_after=5
-        ) as tally:
-            leader = fleet.wait_for_flight(2, seconds=10)
-            os.kill(leader, signal.SIGKILL)
+        ) as result:
+            holder = fleet.wait_for_refresh(2, seconds=10)
+            os.kill(holder, signal.SIGKILL)
             killed = time.monotonic()
-            wait_until(lambda: fleet.flights >= 3, seconds=10)
+            wait_until(lambda: fleet.refreshes >= 3, seconds=10)
             until_next = time.monotonic() - killed
-            handed_over(tally)
+            wait_for_activation(result)
 
-        print_summary(f"killed, next flight after {until_next:.2f} s", tally, fleet)
+        print_summary(f"killed, next refresh after {until_next:.2f} s", result, fleet)
         assert until_next < LEASE_SECONDS + 0.5
-        assert tally.unsuccessful == []
-        assert tally.older_than(10) == []
-        assert tally.backwards == []
-        assert not any(
-            a.is_stale or (a.waited_for_refresh and a.sent > killed) for a in tally.successful
-        )
-        # What the killed worker was answering or had been sent.
-        assert all(cut.failed < killed + NOISE for cut in tally.failures)
+        assert result.unsuccessful == []
+        assert result.older_than(10) == []
+        assert result.backwards == []
+        assert result.stale == []
+        assert [one for one in result.waited_for_refresh if one.sent > killed] == []
+        # Requests that the killed worker was processing, or that were in its socket.
+        assert all(failure.failed < killed + TOLERANCE for failure in result.failures)
 
 
-def handed_over(tally: LoadResult) -> None:
-    """Wait until the next answer has gone live."""
-    newest = tally.responses[-1].timestamp
-    wait_until(lambda: tally.responses[-1].timestamp > newest, what="the next answer goes live")
-    time.sleep(0.5)  # for answers of the old one, if there were any
+def wait_for_activation(result: LoadResult) -> None:
+    newest = result.responses[-1].timestamp
+    wait_until(lambda: result.responses[-1].timestamp > newest, what="the next entry is current")
+    time.sleep(0.5)  # in which no response may contain the previous entry
 
 
 @pytest.mark.minutes
-def test_a_leader_that_stalls_and_wakes_late_is_refused(tmp_path: Path) -> None:
-    with fleet_of(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
+def test_a_lease_holder_that_stalls_and_wakes_late_is_rejected(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, replicas=2, ttl=10, ahead=8, idle=0.5) as fleet:
         with under_load(
             fleet.urls, connections=48, rate=100, paths=fleet.paths, reconnect_after=5
-        ) as tally:
-            leader = fleet.wait_for_flight(2, seconds=10)
-            os.kill(leader, signal.SIGSTOP)
+        ) as result:
+            holder = fleet.wait_for_refresh(2, seconds=10)
+            os.kill(holder, signal.SIGSTOP)
             stopped = time.monotonic()
             try:
                 wait_until(lambda: fleet.events("refresh_succeeded") == ["refresh_succeeded"] * 2)
             finally:
-                os.kill(leader, signal.SIGCONT)
+                os.kill(holder, signal.SIGCONT)
             until_next = time.monotonic() - stopped
             wait_until(
                 lambda: fleet.events("refresh_superseded") == ["refresh_superseded"], seconds=3
             )
-            flights = fleet.flights
-            handed_over(tally)
+            refreshes = fleet.refreshes
+            wait_for_activation(result)
 
-        print_summary(f"stopped, next landing after {until_next:.2f} s", tally, fleet)
-        assert tally.unsuccessful == []
-        assert tally.failures == []
-        assert tally.backwards == []
-        assert not any(
-            a.is_stale or (a.waited_for_refresh and a.sent > stopped) for a in tally.successful
-        )
-        assert flights == 3
+        print_summary(f"stopped, next success after {until_next:.2f} s", result, fleet)
+        assert result.unsuccessful == []
+        assert result.failures == []
+        assert result.backwards == []
+        assert result.stale == []
+        assert [one for one in result.waited_for_refresh if one.sent > stopped] == []
+        assert refreshes == 3
 
 
 @pytest.mark.parametrize(
-    "when", ["during a flight", pytest.param("while fresh", marks=pytest.mark.minutes)]
+    "when", ["during a refresh", pytest.param("while fresh", marks=pytest.mark.minutes)]
 )
-def test_a_redis_that_is_flushed_costs_one_more_flight_at_most(tmp_path: Path, when: str) -> None:
-    with fleet_of(tmp_path, replicas=2, workers=2, ttl=6, ahead=2) as fleet:
-        with under_load(fleet.urls, connections=48, rate=200, paths=fleet.paths) as tally:
+def test_flushing_redis_costs_one_more_refresh_at_most(tmp_path: Path, when: str) -> None:
+    with running_fleet(tmp_path, replicas=2, workers=2, ttl=6, ahead=2) as fleet:
+        with under_load(fleet.urls, connections=48, rate=200, paths=fleet.paths) as result:
             if when == "while fresh":
-                wait_until(lambda: len(tally.responses) > 100)
+                wait_until(lambda: len(result.responses) > 100)
             else:
-                wait_until(lambda: fleet.flights == 2, what="a flight")
+                wait_until(lambda: fleet.refreshes == 2, what="a refresh")
             fleet.valkey.client.flushall()
-            handed_over(tally)
+            wait_for_activation(result)
 
-        print_summary(f"flushed {when}", tally, fleet)
-        assert tally.unsuccessful == []
-        assert tally.older_than(6) == []
-        assert len(tally.timestamps) <= fleet.flights
-        # The first one, the next one, the one more.
-        assert fleet.flights <= 3
+        print_summary(f"flushed {when}", result, fleet)
+        assert result.unsuccessful == []
+        assert result.older_than(6) == []
+        assert len(result.timestamps) <= fleet.refreshes
+        # The first, the next, and one more.
+        assert fleet.refreshes <= 3
 
 
-# The end
+# Shutdown
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_lets_all_finish_and_frees_the_lease(tmp_path: Path, workers: int) -> None:
-    with fleet_of(tmp_path, workers=workers) as fleet:
+def test_sigterm_completes_all_requests_and_releases_the_lease(
+    tmp_path: Path, workers: int
+) -> None:
+    with running_fleet(tmp_path, workers=workers) as fleet:
         fleet.upstream.faults.set({"delay": 1.0})
         replica = fleet.replicas[0]
-        with under_load(fleet.urls, connections=50, each=1) as tally:
-            wait_until(lambda: fleet.flights == 1)
-            # All fifty are with the workers.
-            wait_until(lambda: sum(served(w, replica.port) for w in replica.workers) >= 50)
+        with under_load(fleet.urls, connections=50, each=1) as result:
+            wait_until(lambda: fleet.refreshes == 1)
+            # All fifty requests are in the workers.
+            wait_until(lambda: sum(accepted(w, replica.port) for w in replica.workers) >= 50)
             code = replica.terminate()
 
-        print_summary("SIGTERM", tally, fleet)
+        print_summary("SIGTERM", result, fleet)
         assert code == 0
-        assert len(tally.successful) == 50
-        assert tally.failures == []
+        assert len(result.successful) == 50
+        assert result.failures == []
         assert not fleet.valkey.client.exists(f"{KEY}lease")
 
 
-def served(worker: int, port: int) -> int:
+def accepted(worker: int, port: int) -> int:
+    """Count the connections that a worker has accepted on this port."""
     with suppress(FileNotFoundError):
         return sum(own == port for own, _ in open_connections(worker))
     return 0
 
 
-def test_sigterm_cuts_off_a_flight_for_which_nobody_waits_and_frees_the_lease(
-    tmp_path: Path,
-) -> None:
-    with fleet_of(tmp_path, ttl=10, ahead=8) as fleet:
+def test_sigterm_cancels_a_background_refresh_and_releases_the_lease(tmp_path: Path) -> None:
+    with running_fleet(tmp_path, ttl=10, ahead=8) as fleet:
         replica = fleet.replicas[0]
-        with under_load(fleet.urls, connections=16, rate=100) as tally:
-            wait_until(lambda: len(tally.responses) > 0)
+        with under_load(fleet.urls, connections=16, rate=100) as result:
+            wait_until(lambda: len(result.responses) > 0)
             fleet.upstream.faults.set({"hang": True})
-            wait_until(lambda: fleet.flights == 2)
+            wait_until(lambda: fleet.refreshes == 2)
         assert fleet.valkey.client.exists(f"{KEY}lease")
         workers = replica.workers
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Rows of the database that somebody else wrote, or that a disk has damaged: skipped and replaced."""
+"""Invalid rows in the database are skipped, and replaced."""
 
 import sqlite3
 from contextlib import ExitStack, closing
@@ -18,25 +18,25 @@ from tests.support.fakes import make_snapshot
 from tests.support.servers import Totoro, end, stored_snapshots, wait_until
 
 TABLE = "services_storedsnapshot"
-# What a row is changed to: SQLite keeps any type in any column.
+# Invalid values. SQLite stores any type in any column.
 SQLITE = {
-    "a word for a date": "timestamp = 'zzz'",
-    "a number for a date": "timestamp = 123",
-    "bytes for a date": "timestamp = X'FFFE'",
+    "a word as a date": "timestamp = 'zzz'",
+    "a number as a date": "timestamp = 123",
+    "bytes as a date": "timestamp = X'FFFE'",
     "a date in the far future": "timestamp = '9999-12-31 23:59:59'",
     "a date in the near future": "timestamp = datetime('now', '+1 hour')",
-    "a date that is none": "timestamp = '2026-13-45 99:00:00'",
-    "bytes for text": "body = X'FF00'",
+    "an impossible date": "timestamp = '2026-13-45 99:00:00'",
+    "bytes as text": "body = X'FF00'",
     "text that is not UTF-8": "body = CAST(X'FFFE' AS TEXT)",
     "a digest that is not UTF-8": "digest = CAST(X'FFFE' AS TEXT)",
-    "a number for text": "body = 42",
-    "a number for a digest": "digest = 42",
+    "a number as text": "body = 42",
+    "a number as a digest": "digest = 42",
     "another digest": "digest = 'acorn'",
     "half of the text": "body = substr(body, 1, length(body) / 2)",
     "no text": "body = ''",
 }
 POSTGRES = {
-    "no end of time": "timestamp = 'infinity'",
+    "infinity": "timestamp = 'infinity'",
     "beyond Python's dates": "timestamp = '20000-01-01'",
     "a date in the far future": "timestamp = '4000-01-01'",
     "a date in the near future": "timestamp = now() + interval '1 hour'",
@@ -51,30 +51,28 @@ NOW = datetime.now(UTC)
 
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 @pytest.mark.parametrize(("using", "what", "change"), CASES)
-def test_a_damaged_row_hides_no_good_one_and_is_replaced(
-    using: str, what: str, change: str
-) -> None:
+def test_an_invalid_row_is_skipped_and_replaced(using: str, what: str, change: str) -> None:
     store = DatabaseStore(using=using)
     good = make_snapshot(NOW - timedelta(minutes=3), "Good")
     store.save(good)
     for minutes in (2, 1.5, 1.2, 1.1):
         store.save(make_snapshot(NOW - timedelta(minutes=minutes), f"Damaged {minutes}"))
-    [*damaged, kept] = StoredSnapshot.objects.using(using).values_list("pk", flat=True)
+    [*damaged, newest] = StoredSnapshot.objects.using(using).values_list("pk", flat=True)
     with connections[using].cursor() as cursor:
-        cursor.execute(f"UPDATE {TABLE} SET {change} WHERE id <> {kept}")
+        cursor.execute(f"UPDATE {TABLE} SET {change} WHERE id <> {newest}")
 
     assert store.newest() == good
 
     newer = make_snapshot(NOW - timedelta(minutes=1), "Newer")
     store.save(newer)
     assert store.newest() == newer
-    left = set(StoredSnapshot.objects.using(using).values_list("pk", flat=True))
-    if not change.startswith("timestamp"):  # a date may have put it behind the good one
-        assert not left & set(damaged)
+    remaining = set(StoredSnapshot.objects.using(using).values_list("pk", flat=True))
+    if not change.startswith("timestamp"):  # with another date it may be older than the good row
+        assert not remaining & set(damaged)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_is_locked_costs_no_good_row() -> None:
+def test_a_locked_database_loses_no_valid_row() -> None:
     store = DatabaseStore()
     store.save(make_snapshot(NOW - timedelta(minutes=3), "Good"))
     listed = False
@@ -101,8 +99,8 @@ def test_a_database_that_is_locked_costs_no_good_row() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["a word for a date", "text that is not UTF-8", "another digest"])
-def test_after_a_restart_in_an_outage_the_newest_good_row_is_served(
+@pytest.mark.parametrize("what", ["a word as a date", "text that is not UTF-8", "another digest"])
+def test_serves_the_newest_valid_row_after_a_restart_during_an_outage(
     what: str, tmp_path: Path
 ) -> None:
     with FakeGhibli() as upstream, ExitStack() as stack:

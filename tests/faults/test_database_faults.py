@@ -1,4 +1,4 @@
-"""The database is a safety net: nobody notices when it is away, and it is there when all else is."""
+"""Clients do not notice an outage of the database, and it has the last known good when all else is down."""
 
 import os
 import resource
@@ -57,7 +57,7 @@ def store(using: str) -> DatabaseStore:
 
 
 def unlocked_rows(using: str) -> list[StoredSnapshot]:
-    """The rows; none while a writer holds the table: SQLite in memory does not wait for it."""
+    """Return the rows, or none while the table is locked: SQLite in memory does not wait for a writer."""
     try:
         return rows(using)
     except OperationalError:
@@ -68,24 +68,24 @@ def rows(using: str) -> list[StoredSnapshot]:
     return list(StoredSnapshot.objects.using(using).all())
 
 
-def troubles(action: str) -> float:
+def count_errors(action: str) -> float:
     return REGISTRY.get_sample_value("totoro_database_errors_total", {"action": action}) or 0.0
 
 
-# One row for each time that the data changed
+# One row per change of the data
 
 
 @both_engines
-def test_a_row_is_written_when_the_data_changed_and_else_its_timestamp_moves_on(
+def test_changed_data_adds_a_row_and_unchanged_data_updates_the_timestamp(
     store: DatabaseStore, using: str
 ) -> None:
-    kept = []
+    timestamps = []
     for snapshot in (after(0), after(1), after(2, "Totoro"), after(3)):
         store.save(snapshot)
-        kept.append([row.timestamp for row in rows(using)])
+        timestamps.append([row.timestamp for row in rows(using)])
 
     times = [NOON + timedelta(minutes=minutes) for minutes in range(4)]
-    assert kept == [
+    assert timestamps == [
         [times[0]],
         [times[1]],
         [times[2], times[1]],
@@ -94,14 +94,16 @@ def test_a_row_is_written_when_the_data_changed_and_else_its_timestamp_moves_on(
 
 
 @both_engines
-def test_what_is_kept_comes_back_as_it_was(store: DatabaseStore) -> None:
+def test_returns_a_snapshot_as_it_was_saved(store: DatabaseStore) -> None:
     store.save(after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}"))
 
     assert store.newest() == after(0, "天空の城 \N{GRINNING FACE} \N{LINE SEPARATOR} \\ ' \" % {}")
 
 
 @both_engines
-def test_what_is_older_than_the_newest_row_is_not_kept(store: DatabaseStore, using: str) -> None:
+def test_does_not_save_a_snapshot_older_than_the_newest_row(
+    store: DatabaseStore, using: str
+) -> None:
     store.save(after(5))
     store.save(after(4, "Totoro"))
 
@@ -109,7 +111,7 @@ def test_what_is_older_than_the_newest_row_is_not_kept(store: DatabaseStore, usi
 
 
 @both_engines
-def test_only_so_many_rows_are_kept(store: DatabaseStore, using: str) -> None:
+def test_deletes_rows_beyond_the_history(store: DatabaseStore, using: str) -> None:
     for minute in range(6):
         store.save(after(minute, f"Film {minute}"))
 
@@ -118,7 +120,7 @@ def test_only_so_many_rows_are_kept(store: DatabaseStore, using: str) -> None:
 
 
 def rewrite(body: Callable[[str], str]) -> Callable[[StoredSnapshot], None]:
-    """Another body, with the digest that belongs to it."""
+    """Change the body, and set the matching digest."""
 
     def damage(row: StoredSnapshot) -> None:
         from hashlib import sha256
@@ -129,23 +131,23 @@ def rewrite(body: Callable[[str], str]) -> Callable[[StoredSnapshot], None]:
     return damage
 
 
-def flip(row: StoredSnapshot) -> None:
+def change_a_byte(row: StoredSnapshot) -> None:
     row.body = row.body.replace("Ponyo", "Pojyo")
 
 
-def cut(row: StoredSnapshot) -> None:
+def truncate(row: StoredSnapshot) -> None:
     row.body = row.body[: len(row.body) // 2]
 
 
-def forget_the_digest(row: StoredSnapshot) -> None:
+def remove_digest(row: StoredSnapshot) -> None:
     row.digest = ""
 
 
 DAMAGES: dict[str, Callable[[StoredSnapshot], None]] = {
-    "cut short": cut,
-    "a bit flipped": flip,
-    "no digest": forget_the_digest,
-    "cut short before the digest": rewrite(lambda body: body[: len(body) // 2]),
+    "truncated": truncate,
+    "a byte changed": change_a_byte,
+    "no digest": remove_digest,
+    "truncated before the digest": rewrite(lambda body: body[: len(body) // 2]),
     "no movies": rewrite(lambda body: "[]"),
     "null": rewrite(lambda body: "null"),
     "empty": rewrite(lambda body: ""),
@@ -156,7 +158,7 @@ DAMAGES: dict[str, Callable[[StoredSnapshot], None]] = {
 
 @both_engines
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_row_is_refused_and_counted_and_the_one_before_it_taken(
+def test_an_invalid_row_is_counted_and_the_previous_one_is_used(
     damage: Callable[[StoredSnapshot], None], store: DatabaseStore, using: str
 ) -> None:
     store.save(after(0, "Totoro"))
@@ -164,29 +166,32 @@ def test_a_damaged_row_is_refused_and_counted_and_the_one_before_it_taken(
     damaged = rows(using)[0]
     damage(damaged)
     damaged.save()
-    refused = troubles("invalid_row")
+    before = count_errors("invalid_row")
 
     assert store.newest() == after(0, "Totoro")
-    assert troubles("invalid_row") - refused == 1
+    assert count_errors("invalid_row") - before == 1
 
 
 @both_engines
-def test_a_damaged_row_is_not_kept_alive_by_the_same_data(store: DatabaseStore, using: str) -> None:
+def test_an_invalid_row_is_replaced_by_the_same_data(store: DatabaseStore, using: str) -> None:
     store.save(after(0))
     [row] = rows(using)
-    flip(row)
+    change_a_byte(row)
     row.save()
     store.save(after(1))
 
     assert store.newest() == after(1)
 
 
-# What a database can refuse
+# A database that rejects statements
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Statements that make the database refuse, and those that end it; it may still be read."""
+class Rejection:
+    """Statements that make the database reject others, and those that end it.
+
+    `reads`: whether it can still be read. `each_connection`: whether each new connection needs them.
+    """
 
     engine: str
     begin: tuple[str, ...]
@@ -205,25 +210,25 @@ NOT_FULL = f"DROP TRIGGER IF EXISTS full_disk ON {TABLE}"
 GONE = f"ALTER TABLE {TABLE} RENAME TO gone"
 BACK = f"ALTER TABLE gone RENAME TO {TABLE}"
 
-REFUSALS = {
-    "read-only SQLite": Refusal(
+REJECTIONS = {
+    "read-only SQLite": Rejection(
         "default",
         ("PRAGMA query_only = 1",),
         ("PRAGMA query_only = 0",),
         each_connection=True,
     ),
-    "read-only PostgreSQL": Refusal(
+    "read-only PostgreSQL": Rejection(
         "postgres",
         ("SET default_transaction_read_only = on",),
         ("SET default_transaction_read_only = off",),
         each_connection=True,
     ),
-    "full SQLite": Refusal(
+    "full SQLite": Rejection(
         "default", ("VACUUM", "PRAGMA max_page_count = 1"), ("PRAGMA max_page_count = 1000000",)
     ),
-    "full PostgreSQL": Refusal("postgres", (FULL,), (NOT_FULL,)),
-    "SQLite without its table": Refusal("default", (GONE,), (BACK,), reads=False),
-    "PostgreSQL without its table": Refusal("postgres", (GONE,), (BACK,), reads=False),
+    "full PostgreSQL": Rejection("postgres", (FULL,), (NOT_FULL,)),
+    "SQLite without its table": Rejection("default", (GONE,), (BACK,), reads=False),
+    "PostgreSQL without its table": Rejection("postgres", (GONE,), (BACK,), reads=False),
 }
 
 
@@ -234,87 +239,87 @@ def execute(using: str, statements: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def refused(refusal: Refusal) -> Iterator[None]:
-    """While the block lasts; on each new connection, too, as some settings are a connection's own."""
+def rejecting(rejection: Rejection) -> Iterator[None]:
+    """Make the database reject statements while the block runs."""
 
     def begin(connection: BaseDatabaseWrapper, **_: Any) -> None:
-        if connection.alias == refusal.engine:
-            execute(refusal.engine, refusal.begin)
+        if connection.alias == rejection.engine:
+            execute(rejection.engine, rejection.begin)
 
-    if refusal.each_connection:
+    if rejection.each_connection:
         connection_created.connect(begin)
     else:
-        execute(refusal.engine, refusal.begin)
+        execute(rejection.engine, rejection.begin)
     try:
         yield
     finally:
         connection_created.disconnect(begin)
-        execute(refusal.engine, refusal.end)
+        execute(rejection.engine, rejection.end)
 
 
-@pytest.fixture(params=REFUSALS.values(), ids=list(REFUSALS))
-def refusal(request: pytest.FixtureRequest) -> Refusal:
-    found: Refusal = request.param
-    return found
+@pytest.fixture(params=REJECTIONS.values(), ids=list(REJECTIONS))
+def rejection(request: pytest.FixtureRequest) -> Rejection:
+    rejection: Rejection = request.param
+    return rejection
 
 
 @both_engines
-def test_a_refusal_is_counted_and_goes_no_further(refusal: Refusal) -> None:
-    store = DatabaseStore(using=refusal.engine)
+def test_a_rejected_statement_is_counted_and_raises_nothing(rejection: Rejection) -> None:
+    store = DatabaseStore(using=rejection.engine)
     store.save(after(0))
     long = after(1, "x" * 100_000)  # a full SQLite may have room left in its pages
-    before = troubles("write"), troubles("read")
+    before = count_errors("write"), count_errors("read")
 
-    with refused(refusal):
+    with rejecting(rejection):
         store.save(long)
         for _ in range(3):
-            store.save(long)  # within the pause: it is left alone
+            store.save(long)  # the database is not used during the pause
             store.newest()
-        counted = troubles("write") - before[0], troubles("read") - before[1]
-        found = DatabaseStore(using=refusal.engine).newest()
+        counted = count_errors("write") - before[0], count_errors("read") - before[1]
+        newest = DatabaseStore(using=rejection.engine).newest()
 
     assert counted == (1, 0)
-    assert found == (after(0) if refusal.reads else None)
-    DatabaseStore(using=refusal.engine).save(long)
-    assert DatabaseStore(using=refusal.engine).newest() == long
+    assert newest == (after(0) if rejection.reads else None)
+    DatabaseStore(using=rejection.engine).save(long)
+    assert DatabaseStore(using=rejection.engine).newest() == long
 
 
-# Under a running server
+# With a running server
 
 
-class Watched:
-    """A server with two-second minutes, and what clients see of it while its database is in trouble.
+class WatchedServer:
+    """A server with a TTL of two seconds, which clients use while its database fails.
 
-    `newest_row`: gives the timestamp of the newest row, as text; None for none.
+    `newest_row` returns the timestamp of the newest row as text, or None.
     """
 
-    # Half a second is the least that a hung database costs the thread that flies, and the next flight
-    # is due a second later.
-    MINUTE: ClassVar[dict[str, Any]] = {"CACHE_TTL": 2, "REFRESH_AHEAD": 1}
+    # A hanging database delays the refreshing thread by half a second; the next refresh is due a second
+    # later.
+    SHORT_TTL: ClassVar[dict[str, Any]] = {"CACHE_TTL": 2, "REFRESH_AHEAD": 1}
 
     def __init__(self, server: Totoro, newest_row: Callable[[], str | None]) -> None:
         self.server, self.newest_row = server, newest_row
 
-    def troubles(self) -> int:
+    def errors(self) -> int:
         return len(self.server.events("database_error"))
 
-    def flights(self) -> int:
+    def refreshes(self) -> int:
         return len(self.server.events("refresh_succeeded", "refresh_superseded", "refresh_failed"))
 
-    def assert_nobody_notices(self) -> None:
-        """Until a flight has met the trouble and another has followed, with requests all the time."""
+    def assert_clients_do_not_notice(self) -> None:
+        """Send requests until a refresh has met the fault, and another has followed."""
         self.warm_up()
-        troubles, flights, seconds = self.troubles(), self.flights(), []
+        errors, refreshes, seconds = self.errors(), self.refreshes(), []
         end = time.monotonic() + 20
-        while self.troubles() == troubles or self.flights() < flights + 2:
-            assert time.monotonic() < end, "the trouble is not met"
+        while self.errors() == errors or self.refreshes() < refreshes + 2:
+            assert time.monotonic() < end, "no refresh meets the fault"
             response = self.server.get("/movies/")
             assert response.status_code == 200
             assert response.headers["Cache-Status"].startswith("totoro; hit; ttl=")
             assert "detail=" not in response.headers["Cache-Status"]
             seconds.append(response.elapsed.total_seconds())
             time.sleep(0.02)
-        assert self.troubles() - troubles <= self.flights() - flights + 1
+        assert self.errors() - errors <= self.refreshes() - refreshes + 1
         assert statistics.median(seconds) < 0.3
 
     def warm_up(self) -> None:
@@ -323,14 +328,14 @@ class Watched:
 
         wait_until(is_hit)
 
-    def assert_it_is_used_again(self) -> None:
+    def assert_rows_are_written_again(self) -> None:
         before = self.newest_row()
 
-        def moves_on() -> bool:
+        def has_new_row() -> bool:
             assert self.server.get("/movies/").status_code == 200
             return self.newest_row() not in (None, before)
 
-        wait_until(moves_on, what="a row is written again")
+        wait_until(has_new_row, what="a row is written again")
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +351,7 @@ def postgres_url(proxy: FaultProxy) -> str:
 @pytest.fixture(scope="module")
 def with_postgres(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, postgres_proxy: FaultProxy
-) -> Iterator[Watched]:
+) -> Iterator[WatchedServer]:
     def newest() -> str | None:
         with postgres_server.connect() as connection:
             row = connection.execute(NEWEST).fetchone()
@@ -357,18 +362,18 @@ def with_postgres(
             tmp_path_factory.mktemp("postgres"),
             GHIBLI_API_BASE_URL=upstream.url,
             DATABASE_URL=postgres_url(postgres_proxy),
-            **Watched.MINUTE,
+            **WatchedServer.SHORT_TTL,
         )
-        yield Watched(server, newest)
+        yield WatchedServer(server, newest)
         server.terminate()
 
 
 @pytest.fixture
 def postgres(
-    with_postgres: Watched, postgres_server: Postgres, postgres_proxy: FaultProxy
-) -> Iterator[Watched]:
-    """Warm, and well again after the test."""
-    with_postgres.assert_it_is_used_again()
+    with_postgres: WatchedServer, postgres_server: Postgres, postgres_proxy: FaultProxy
+) -> Iterator[WatchedServer]:
+    """Return a server that uses PostgreSQL, and end all faults after the test."""
+    with_postgres.assert_rows_are_written_again()
     yield with_postgres
     postgres_proxy.up()
     with postgres_server.connect("postgres") as connection:
@@ -385,38 +390,42 @@ def statements(server: Postgres, begin: str, end: str) -> Iterator[None]:
             connection.execute(end)
 
 
-def test_postgresql_is_down(postgres: Watched, postgres_proxy: FaultProxy) -> None:
+def test_clients_do_not_notice_that_postgresql_is_down(
+    postgres: WatchedServer, postgres_proxy: FaultProxy
+) -> None:
     postgres_proxy.down()
-    postgres.assert_nobody_notices()
+    postgres.assert_clients_do_not_notice()
     postgres_proxy.up()
-    postgres.assert_it_is_used_again()
+    postgres.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_postgresql_is_down_at_start(postgres: Watched, postgres_proxy: FaultProxy) -> None:
+def test_clients_do_not_notice_that_postgresql_is_down_at_start(
+    postgres: WatchedServer, postgres_proxy: FaultProxy
+) -> None:
     postgres_proxy.down()
     postgres.server.terminate()
     postgres.server.start()
     assert postgres.server.get("/movies/").status_code == 200
-    postgres.assert_nobody_notices()
+    postgres.assert_clients_do_not_notice()
     postgres_proxy.up()
-    postgres.assert_it_is_used_again()
+    postgres.assert_rows_are_written_again()
 
 
-def test_somebody_has_locked_the_table_in_postgresql(
-    postgres: Watched, postgres_server: Postgres
+def test_clients_do_not_notice_a_locked_table_in_postgresql(
+    postgres: WatchedServer, postgres_server: Postgres
 ) -> None:
     lock = f"BEGIN; LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"
     with statements(postgres_server, lock, "ROLLBACK"):
-        postgres.assert_nobody_notices()
-    postgres.assert_it_is_used_again()
+        postgres.assert_clients_do_not_notice()
+    postgres.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_postgresql_hangs(
+def test_clients_do_not_notice_that_postgresql_hangs(
     tmp_path: Path, postgres_server: Postgres, postgres_proxy: FaultProxy
 ) -> None:
-    """Two seconds, the least that psycopg waits for a connection, are less than REFRESH_AHEAD."""
+    """REFRESH_AHEAD is longer than 2 s, psycopg's shortest time-out for a connection."""
     with FakeGhibli() as upstream:
         server = Totoro(
             tmp_path,
@@ -425,36 +434,42 @@ def test_postgresql_hangs(
             CACHE_TTL=8,
             REFRESH_AHEAD=4,
         )
-        watched = Watched(server, lambda: newest_in(postgres_server))
+        watched = WatchedServer(server, lambda: newest_in(postgres_server))
         watched.warm_up()
         postgres_proxy.is_silent = True
-        watched.assert_nobody_notices()
+        watched.assert_clients_do_not_notice()
         postgres_proxy.up()
-        watched.assert_it_is_used_again()
+        watched.assert_rows_are_written_again()
         server.terminate()
 
 
 @pytest.mark.minutes
-def test_postgresql_is_read_only(postgres: Watched, postgres_server: Postgres) -> None:
+def test_clients_do_not_notice_that_postgresql_is_read_only(
+    postgres: WatchedServer, postgres_server: Postgres
+) -> None:
     with postgres_server.connect("postgres") as connection:
         connection.execute("ALTER DATABASE totoro SET default_transaction_read_only = on")
-        postgres.assert_nobody_notices()
+        postgres.assert_clients_do_not_notice()
         connection.execute("ALTER DATABASE totoro RESET default_transaction_read_only")
-    postgres.assert_it_is_used_again()
+    postgres.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_postgresqls_disk_is_full(postgres: Watched, postgres_server: Postgres) -> None:
+def test_clients_do_not_notice_that_the_disk_of_postgresql_is_full(
+    postgres: WatchedServer, postgres_server: Postgres
+) -> None:
     with statements(postgres_server, FULL, NOT_FULL):
-        postgres.assert_nobody_notices()
-    postgres.assert_it_is_used_again()
+        postgres.assert_clients_do_not_notice()
+    postgres.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_postgresql_lacks_a_migration(postgres: Watched, postgres_server: Postgres) -> None:
+def test_clients_do_not_notice_that_postgresql_lacks_a_migration(
+    postgres: WatchedServer, postgres_server: Postgres
+) -> None:
     with statements(postgres_server, GONE, BACK):
-        postgres.assert_nobody_notices()
-    postgres.assert_it_is_used_again()
+        postgres.assert_clients_do_not_notice()
+    postgres.assert_rows_are_written_again()
 
 
 @pytest.fixture(scope="module")
@@ -463,27 +478,29 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_sqlite(sqlite_file: Path) -> Iterator[Watched]:
+def with_sqlite(sqlite_file: Path) -> Iterator[WatchedServer]:
     def newest() -> str | None:
         with closing(sqlite3.connect(sqlite_file)) as connection:
             [found] = connection.execute(NEWEST).fetchone()
         return str(found) if found else None
 
     with FakeGhibli() as upstream:
-        server = Totoro(sqlite_file.parent, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
-        yield Watched(server, newest)
+        server = Totoro(
+            sqlite_file.parent, GHIBLI_API_BASE_URL=upstream.url, **WatchedServer.SHORT_TTL
+        )
+        yield WatchedServer(server, newest)
         server.terminate()
 
 
 @pytest.fixture
-def sqlite(with_sqlite: Watched) -> Watched:
-    with_sqlite.assert_it_is_used_again()
+def sqlite(with_sqlite: WatchedServer) -> WatchedServer:
+    with_sqlite.assert_rows_are_written_again()
     return with_sqlite
 
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """By another process, as it is another one that serves."""
+    """Lock the file from this process, while the server uses it."""
     with closing(sqlite3.connect(file, isolation_level=None, timeout=5)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield
@@ -500,7 +517,7 @@ def without_its_table(file: Path) -> Iterator[None]:
 
 @contextmanager
 def replaced(file: Path, put: Callable[[Path], object]) -> Iterator[None]:
-    """The file is something else for a while."""
+    """Replace the file with something else while the block runs."""
     aside = file.with_suffix(".aside")
     file.rename(aside)
     put(file)
@@ -513,35 +530,35 @@ def replaced(file: Path, put: Callable[[Path], object]) -> Iterator[None]:
         aside.rename(file)
 
 
-def write_rubbish(file: Path) -> None:
+def write_random_bytes(file: Path) -> None:
     file.write_bytes(os.urandom(20_000))
 
 
 @pytest.mark.minutes
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [
         pytest.param(locked, id="locked by another process"),
         pytest.param(without_its_table, id="without its table"),
-        pytest.param(lambda file: replaced(file, write_rubbish), id="rubbish"),
+        pytest.param(lambda file: replaced(file, write_random_bytes), id="random bytes"),
         pytest.param(lambda file: replaced(file, Path.mkdir), id="a folder"),
     ],
 )
-def test_sqlites_file_is_in_trouble(
-    trouble: Callable[[Path], AbstractContextManager[None]], sqlite: Watched, sqlite_file: Path
+def test_clients_do_not_notice_a_fault_of_the_sqlite_file(
+    fault: Callable[[Path], AbstractContextManager[None]], sqlite: WatchedServer, sqlite_file: Path
 ) -> None:
-    with trouble(sqlite_file):
-        sqlite.assert_nobody_notices()
-    sqlite.assert_it_is_used_again()
+    with fault(sqlite_file):
+        sqlite.assert_clients_do_not_notice()
+    sqlite.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_the_disk_is_full_and_not_even_the_log_can_be_written(
-    sqlite: Watched, sqlite_file: Path
+def test_clients_do_not_notice_that_neither_the_database_nor_the_log_can_be_written(
+    sqlite: WatchedServer, sqlite_file: Path
 ) -> None:
     [worker] = sqlite.server.workers
     before = sqlite.newest_row()
-    # Nothing grows: no file of this process may be written beyond its first byte.
+    # No file of this process may grow beyond its first byte.
     _, most = resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     try:
         end = time.monotonic() + 2.5
@@ -555,23 +572,25 @@ def test_the_disk_is_full_and_not_even_the_log_can_be_written(
         assert sqlite.newest_row() == before
     finally:
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
-    sqlite.assert_it_is_used_again()
+    sqlite.assert_rows_are_written_again()
 
 
 @pytest.mark.minutes
-def test_without_a_migrated_database_everything_else_works(tmp_path: Path) -> None:
+def test_serves_movies_without_a_migrated_database(tmp_path: Path) -> None:
     with FakeGhibli() as upstream:
-        server = Totoro(tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url, **Watched.MINUTE)
-        Watched(server, lambda: None).assert_nobody_notices()
+        server = Totoro(
+            tmp_path, migrate=False, GHIBLI_API_BASE_URL=upstream.url, **WatchedServer.SHORT_TTL
+        )
+        WatchedServer(server, lambda: None).assert_clients_do_not_notice()
         assert server.get("/readyz").json()["database"] is False
         server.terminate()
 
 
-# When all is down
+# When everything is down
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
+def test_a_process_serves_its_last_known_good_while_everything_is_down(
     api: Client, settings: Settings, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "BACKOFF_SECONDS", (0.05,))
@@ -591,12 +610,12 @@ def test_a_process_whose_upstream_redis_and_database_are_down_has_what_it_holds(
         wait_until(lambda: "detail=reset" in api.get("/movies/")["Cache-Status"])
         assert api.get("/movies/").content == good.content
 
-        # A new process holds nothing…
+        # A new process has no last known good…
         restart_service()
         assert api.get("/movies/").status_code == 503
         assert api.get("/readyz").status_code == 503
 
-        # …and another one, with its database back, what that holds.
+        # …until the database works again.
         execute("default", (BACK,))
         restart_service()
         stale = api.get("/movies/")
@@ -610,7 +629,7 @@ def str_of_row(row: StoredSnapshot) -> str:
 
 
 @pytest.mark.minutes
-def test_upstream_redis_and_database_are_down(
+def test_serves_the_last_known_good_while_everything_is_down(
     tmp_path: Path, postgres_server: Postgres, valkey: Valkey
 ) -> None:
     with (
@@ -625,23 +644,22 @@ def test_upstream_redis_and_database_are_down(
             GHIBLI_API_BASE_URL=f"http://127.0.0.1:{ghibli.port}",
             REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
             DATABASE_URL=postgres_url(database),
-            **Watched.MINUTE,
+            **WatchedServer.SHORT_TTL,
         )
         good = server.get("/movies/")
         assert good.status_code == 200
         wait_until(lambda: newest_in(postgres_server) == good.json()["timestamp"])
 
-        # A warm process goes on with what it holds.
+        # A running process serves its last known good.
         for part in parts:
             part.down()
         wait_until(lambda: is_stale(server))
         stale = server.get("/movies/")
         assert stale.status_code == 200
-        held = stale.json()["timestamp"]
-        assert held >= good.json()["timestamp"]
+        assert stale.json()["timestamp"] >= good.json()["timestamp"]
         assert server.get("/readyz").status_code == 200
 
-        # A cold one has nothing.
+        # A new process has none.
         server.terminate()
         server.start()
         response = server.get("/movies/")
@@ -651,7 +669,7 @@ def test_upstream_redis_and_database_are_down(
         assert server.get("/readyz").status_code == 503
         assert server.get("/livez").status_code == 200
 
-        # With its database back, it has what that holds.
+        # It serves the one from the database as soon as that works again.
         database.up()
         wait_until(lambda: server.get("/movies/").status_code == 200)
         stale = server.get("/movies/")
@@ -672,8 +690,8 @@ def newest_in(server: Postgres) -> str:
     with server.connect() as connection:
         row = connection.execute(NEWEST).fetchone()
     assert row
-    moment: datetime = row[0]
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    timestamp: datetime = row[0]
+    return timestamp.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def is_stale(server: Totoro) -> bool:

@@ -1,4 +1,4 @@
-"""What workers share, when Redis loses it, stretches it, or holds what cannot be true."""
+"""Shared state that Redis loses, or whose values are impossible."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def timestamp(response: requests.Response) -> datetime:
 
 @pytest.fixture
 def shared(valkey: Valkey, settings: Settings) -> Valkey:
-    """A Valkey that the service under test uses."""
+    """The Valkey server that the service under test uses."""
     settings.REDIS_URL = valkey.url
     settings.CACHES = redis_caches(valkey.url)
     return valkey
@@ -34,7 +34,7 @@ def shared(valkey: Valkey, settings: Settings) -> Valkey:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("milliseconds", [None, 3_600_000])
-def test_a_backoff_without_a_believable_end_keeps_nobody_from_refreshing(
+def test_an_impossibly_long_backoff_is_ignored(
     milliseconds: int | None, shared: Valkey, api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.faults.set({"status": 500})
@@ -45,14 +45,14 @@ def test_a_backoff_without_a_believable_end_keeps_nobody_from_refreshing(
             shared.client.pexpire(key, milliseconds)
         else:
             shared.client.persist(key)
-    restart_service()  # another process, which knows of the failure only what is shared
+    restart_service()  # a new process, which knows only the shared state
 
     # Within the first backoff (5 s and a fifth), which the state itself limits.
     wait_until(lambda: api.get("/movies/").status_code == 200, seconds=7)
 
 
 @pytest.mark.slow
-def test_an_age_after_a_restart_is_true(tmp_path: Path) -> None:
+def test_age_is_correct_after_a_restart(tmp_path: Path) -> None:
     with FakeGhibli() as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
         fetched = timestamp(server.get("/movies/"))
@@ -93,7 +93,7 @@ def pair(
 
 
 @pytest.mark.slow
-def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
+def test_timestamps_do_not_run_backwards_when_redis_loses_the_next_entry(
     tmp_path: Path, redis: Valkey
 ) -> None:
     with FakeGhibli(faults=Faults(delay=0.3)) as upstream, ExitStack() as stack:
@@ -109,8 +109,7 @@ def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
                 assert response.status_code == 200
                 seen.append(timestamp(response))
             if upstream.count("people") > refreshes:
-                # The next entry is published soon after: whenever that is, Redis loses it before
-                # anybody else has seen it.
+                # The refresh publishes the next entry soon; flush Redis until after that.
                 refreshes = upstream.count("people")
                 lost += 1
                 flushed_until = time.monotonic() + 0.6
@@ -123,18 +122,18 @@ def test_timestamps_do_not_run_back_when_redis_loses_the_next_entry(
 
 
 @pytest.mark.slow
-def test_workers_agree_on_the_last_known_good_when_redis_comes_back_empty_in_an_outage(
+def test_workers_agree_on_the_last_known_good_when_redis_returns_empty_during_an_outage(
     tmp_path: Path, redis: Valkey
 ) -> None:
-    with FakeGhibli() as upstream, FaultProxy(redis.port) as way, ExitStack() as stack:
-        servers = pair(tmp_path, stack, upstream, way.port, CACHE_TTL=2, REFRESH_AHEAD=0)
-        way.down()
+    with FakeGhibli() as upstream, FaultProxy(redis.port) as proxy, ExitStack() as stack:
+        servers = pair(tmp_path, stack, upstream, proxy.port, CACHE_TTL=2, REFRESH_AHEAD=0)
+        proxy.down()
         last = [timestamp(server.get("/movies/")) for server in servers]
-        assert last[0] != last[1]  # each for itself
+        assert last[0] != last[1]  # each has refreshed itself
         upstream.faults.set({"status": 500})
         wait_until(lambda: all(_is_stale(server.get("/movies/")) for server in servers))
         redis.client.flushall()
-        way.up()
+        proxy.up()
 
         def agree() -> bool:
             return {timestamp(server.get("/movies/")) for server in servers} == {max(last)}
@@ -152,15 +151,15 @@ def _is_stale(response: requests.Response) -> bool:
 
 
 @pytest.mark.slow
-def test_requests_that_wait_leave_threads_to_others(tmp_path: Path) -> None:
+def test_waiting_requests_leave_threads_for_other_requests(tmp_path: Path) -> None:
     with FakeGhibli(faults=Faults(hang=True)) as upstream, ExitStack() as stack:
         [server] = replicas(1, tmp_path, stack, GHIBLI_API_BASE_URL=upstream.url)
         run_load([server.url], connections=24, each=2, paths=["/livez"])
-        with under_load([server.url], connections=4, rate=40, paths=["/livez"]) as alive:
-            tally = run_load([server.url], connections=400, each=1, paths=["/movies/"])
+        with under_load([server.url], connections=4, rate=40, paths=["/livez"]) as livez:
+            result = run_load([server.url], connections=400, each=1, paths=["/movies/"])
 
-        refused_at_once = [answer for answer in tally.responses if answer.latency < 3]
-        assert {answer.status for answer in tally.responses} == {503}
-        assert len(refused_at_once) >= 400 - 128
-        assert {answer.status for answer in alive.responses} == {200}
-        assert alive.latency(0.9) < 0.1
+        rejected_at_once = [response for response in result.responses if response.latency < 3]
+        assert {response.status for response in result.responses} == {503}
+        assert len(rejected_at_once) >= 400 - 128
+        assert {response.status for response in livez.responses} == {200}
+        assert livez.latency(0.9) < 0.1
