@@ -1,38 +1,20 @@
-"""A soak test: two replicas with two workers each run under load, with random faults.
+"""The servers under test, and the faults that are injected into them."""
 
-`make soak`, or `python -m tests.soak --minutes 10 --rate 300 --ttl 10`. It kills, stops and restarts
-workers, Redis (Valkey), the database (PostgreSQL) and the upstream. At the end it prints what clients saw,
-and exits with 1 if a promise was broken:
-
-- no 5xx: at most two of upstream, Redis and database are down at once;
-- while the upstream works, no response is older than the TTL;
-- while Redis works, timestamps never run backwards.
-"""
-
-import argparse
-import json
 import os
 import random
 import signal
+import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
 
-from tests.support.load_client import (
-    TOLERANCE,
-    FailedRequest,
-    LoadClient,
-    LoadResult,
-    ObservedResponse,
-)
+from tests.soak.history import History, Stopped, Window, close, is_open
+from tests.support.load_client import LoadClient, LoadResult
 from tests.support.processes import open_connections
 from tests.support.servers import (
     ROOT,
@@ -45,13 +27,6 @@ from tests.support.servers import (
     replicas,
     wait_until,
 )
-
-# Delays in seconds: a lease whose holder is dead, the first and the longest backoff with its jitter,
-# an upstream that sends nothing, Redis after an error.
-LEASE = 5.0
-FIRST_BACKOFF, LONGEST_BACKOFF, JITTER = 5.0, 30.0, 1.2
-READ_TIMEOUT = 5.0
-CIRCUIT_BREAKER = 2.0
 
 REPLICAS = WORKERS = 2
 CONNECTIONS = 48
@@ -80,7 +55,7 @@ class Upstream(Process):
         )
 
     def start(self) -> None:
-        self._options |= {"stdout": -3}
+        self._options |= {"stdout": subprocess.DEVNULL}
         super().start()
         wait_until(lambda: self.films() is not None, what="the fake Ghibli API responds")
 
@@ -93,33 +68,6 @@ class Upstream(Process):
 
     def inject(self, **faults: object) -> None:
         requests.put(f"http://127.0.0.1:{self.control}/", json=faults, timeout=5)
-
-
-@dataclass
-class Window:
-    """When something was down (monotonic seconds)."""
-
-    start: float
-    end: float = float("inf")
-
-
-@dataclass
-class Stopped(Window):
-    """When a worker was stopped, and the ports of the clients connected to it."""
-
-    ports: frozenset[int] = frozenset()
-
-
-@dataclass
-class History:
-    """All injected faults."""
-
-    upstream: list[Window] = field(default_factory=list)
-    redis: list[Window] = field(default_factory=list)
-    database: list[Window] = field(default_factory=list)
-    stopped: list[Stopped] = field(default_factory=list)
-    kills: list[tuple[int, Window]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 class Soak:
@@ -338,175 +286,3 @@ class Soak:
             yield self.restart_upstream, (0.2, 5)
             yield self.stop_upstream, (0.5, 5)
             yield self.break_upstream, (0.5, 5)
-
-
-def close(window: Window) -> None:
-    window.end = time.monotonic()
-
-
-def is_open(windows: Sequence[Window]) -> bool:
-    return any(window.end == float("inf") for window in windows)
-
-
-# The verdict
-
-
-@dataclass
-class Verdict:
-    """Judges responses by the faults that were active."""
-
-    soak: Soak
-    upstream_outages: list[Window] = field(init=False)
-    redis_outages: list[Window] = field(init=False)
-
-    def __post_init__(self) -> None:
-        history = self.soak.history
-        self.redis_outages = [
-            Window(window.start, self._end_of_divergence(window)) for window in history.redis
-        ]
-        self.upstream_outages = [
-            self._until_recovery(outage) for outage in settled_outages(history.upstream)
-        ]
-
-    def _end_of_divergence(self, outage: Window) -> float:
-        """Return when all processes share an entry again.
-
-        Each serves its own entry until that expires; while refreshes fail, its own last known good.
-        """
-        first_refresh = min(self._receipts_of_data_after(outage.end), default=float("inf"))
-        return first_refresh + self.soak.ttl + CIRCUIT_BREAKER + 1
-
-    def _until_recovery(self, outage: Window) -> Window:
-        """End an outage with the first newer data, which Redis, if it works, shares with all."""
-        if during(self.redis_outages, outage.start, outage.end):
-            return outage
-        last = max(w.end for w in self.soak.history.upstream if w.end <= outage.end)
-        first_refresh = min(self._receipts_of_data_after(last), default=outage.end)
-        return Window(outage.start, min(outage.end, first_refresh + 2))
-
-    def _receipts_of_data_after(self, instant: float) -> list[float]:
-        """Return when clients received data that was fetched after this instant."""
-        wall = instant + time.time() - time.monotonic()
-        return [
-            response.received
-            for response in self.soak.result.successful
-            if response.timestamp > wall
-        ]
-
-    def upstream_worked(self, response: ObservedResponse) -> bool:
-        return not during(self.upstream_outages, response.sent, response.received)
-
-    def redis_worked(self, response: ObservedResponse) -> bool:
-        return not during(self.redis_outages, response.sent, response.received)
-
-    def was_stopped(self, response: ObservedResponse) -> bool:
-        """Return whether the worker was stopped during the request."""
-        return any(
-            response.sent <= window.start + 0.01 <= response.received
-            and response.port in window.ports
-            for window in self.soak.history.stopped
-        )
-
-    def was_killed(self, failure: FailedRequest) -> bool:
-        kills = self.soak.history.kills
-        return any(i == failure.server and w.start <= failure.failed <= w.end for i, w in kills)
-
-
-def settled_outages(outages: Sequence[Window]) -> Iterator[Window]:
-    """Yield each outage until the next refresh must have succeeded.
-
-    That is after the backoff, and the lease of a worker that was killed meanwhile.
-    """
-    merged: list[Window] = []
-    for outage in sorted(outages, key=lambda window: window.start):
-        start = outage.start
-        if merged and outage.start <= merged[-1].end:
-            start = merged.pop().start
-        backoff = min(FIRST_BACKOFF + outage.end - start, LONGEST_BACKOFF) * JITTER
-        merged.append(Window(start, outage.end + backoff + READ_TIMEOUT + LEASE + 2))
-    yield from merged
-
-
-def during(windows: Sequence[Window], start: float, end: float) -> bool:
-    return any(window.start <= end and start <= window.end for window in windows)
-
-
-def report(soak: Soak, minutes: float) -> bool:
-    """Print the results, and return whether every promise holds."""
-    verdict, result = Verdict(soak), soak.result
-    delivered = [response for response in result.successful if not verdict.was_stopped(response)]
-    while_upstream_worked = [
-        response for response in delivered if verdict.upstream_worked(response)
-    ]
-    while_redis_worked = [response for response in delivered if verdict.redis_worked(response)]
-    old = [response for response in while_upstream_worked if response.age > soak.ttl + TOLERANCE]
-    backwards = [response for response in while_redis_worked if response.is_backwards]
-    unexplained = [one for one in result.failures if not verdict.was_killed(one)]
-    events = [
-        entry["event"]
-        for replica in soak.replicas
-        for entry in replica.events(
-            "refresh_succeeded", "refresh_superseded", "refresh_failed", "lease_lost"
-        )
-    ]
-    unsuccessful = [
-        response for response in result.responses if response.status // 100 != 2 or response.defect
-    ]
-    lines: dict[str, object] = {
-        "responses": len(result.responses),
-        "oldest while the upstream worked": f"{oldest(while_upstream_worked):.3f} s of {soak.ttl}",
-        "oldest": f"{oldest(delivered):.3f} s",
-        "older than the TTL while the upstream worked": f"{len(old)} of {len(while_upstream_worked)}",
-        "stale": sum(response.is_stale for response in delivered),
-        "not 2xx": dict(
-            Counter(response.status for response in unsuccessful if response.status != 200)
-        ),
-        "defective": dict(Counter(response.defect for response in unsuccessful if response.defect)),
-        "backwards while Redis worked": f"{len(backwards)} of {len(while_redis_worked)}",
-        "backwards while Redis was down": len(result.backwards) - len(backwards),
-        "failed because of a kill": len(result.failures) - len(unexplained),
-        "failed otherwise": dict(Counter(failure.reason for failure in unexplained)),
-        "delayed by a stopped worker": len(result.successful) - len(delivered),
-        "refreshes per minute": f"{soak.films / minutes:.1f} requests, {dict(Counter(events))}",
-        "latency": f"median {result.latency(0.5) * 1000:.1f} ms, 99 % {result.latency(0.99):.3f} s",
-        "slowest": f"{result.latency(1):.3f} s",
-        "slowest without stopped workers": f"{max(r.latency for r in delivered):.3f} s",
-        "faults": json.dumps(soak.history.counts),
-    }
-    for name, value in lines.items():
-        print(f"{name:<42} {value}")  # noqa: T201 (a program's output)
-    for what, broken in (("old", old), ("backwards", backwards), ("unsuccessful", unsuccessful)):
-        for response in broken[:5]:
-            print(f"  {what}: {response}")  # noqa: T201
-    for failure in unexplained[:5]:
-        print(f"  {failure}")  # noqa: T201
-    return not (old or backwards or unsuccessful or unexplained)
-
-
-def oldest(responses: Sequence[ObservedResponse]) -> float:
-    return max((response.age for response in responses), default=0.0)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m tests.soak")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=300.0, help="requests a second")
-    parser.add_argument("--ttl", type=int, default=10, help="CACHE_TTL")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    options = parser.parse_args()
-    random.seed(options.seed)
-    print(f"seed {options.seed}", flush=True)  # noqa: T201
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="totoro-soak-")))
-        soak = Soak(stack, folder, options.ttl)
-        soak.run(options.minutes, options.rate)
-        passed = report(soak, options.minutes)
-        if not passed:
-            logs = folder.with_name(f"totoro-soak-{options.seed}.log")
-            logs.write_text("".join(replica.log.read_text() for replica in soak.replicas))
-            print(f"A promise was broken. Logs: {logs}")  # noqa: T201
-    sys.exit(not passed)
-
-
-if __name__ == "__main__":
-    main()
