@@ -9,7 +9,7 @@ from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason
 from services.freshness.health import HealthCheck
-from services.freshness.policy import Policy, Situation, backoff_seconds, refresh_due, situation
+from services.freshness.policy import Policy, backoff_seconds, refresh_due, situation
 from services.freshness.process_state import ProcessState
 from services.freshness.refresh import Outcome, Refresher
 from services.freshness.state import (
@@ -78,7 +78,7 @@ class MovieCache:
         self._worker = Worker(self.step, self._recover, self.refresher.close)
         self._waiting = 0
         # The situation in which a request came, when the first one did, and the entry that it got.
-        self._requested: Situation | None = None
+        self._requested: tuple[int, bool, int] | None = None
         self._requested_at = 0
         self._requested_entry: Entry | None = None
 

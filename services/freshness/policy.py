@@ -49,18 +49,11 @@ class Policy(NamedTuple):
         return int((self.ttl - min(MARGIN_SECONDS, self.ttl * MARGIN_SHARE)) * SECOND)
 
 
-class Situation(NamedTuple):
-    """What requests meet: the newest entry, whether it is valid, failures since."""
-
-    token: int
-    is_valid: bool
-    failures: int
-
-
-def situation(state: State, now: int) -> Situation:
+def situation(state: State, now: int) -> tuple[int, bool, int]:
+    """Return what requests meet: the newest entry's token, whether it is valid, failures since."""
     last = last_entry(state, now)
     failures = state.backoff.failures if state.backoff else 0
-    return Situation(last.token if last else 0, entry_at(state, now) is not None, failures)
+    return last.token if last else 0, entry_at(state, now) is not None, failures
 
 
 def refresh_due(state: State, now: int, policy: Policy, *, requested: bool) -> int | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial, wraps
-from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -32,8 +31,6 @@ STATE, LEASE = f"{PREFIX}state", f"{PREFIX}lease"
 STATE_BYTES = 10_000
 MOVIES_BYTES = 8 * 1024 * 1024
 LEASE_MS = int(LEASE_SECONDS * 1000)
-# Values that were reported, each once, are remembered up to this number.
-MAX_REPORTED = 1000
 
 # KEYS the state, then the movies' keys · ARGV expected state, new state, ms to keep all, then the
 # movies. A value of another type is overwritten like none.
@@ -92,7 +89,6 @@ class RedisStore(InMemoryStore):
         self.redis = RedisClient("default", self._clock)
         self._keep_ms = math.ceil(max(policy.stale_if_error, policy.ttl + 60) * 1000)
         self._offset = ClockOffset()
-        self._reported: set[str] = set()
 
     @property
     def propagation(self) -> int:
@@ -116,7 +112,7 @@ class RedisStore(InMemoryStore):
         with suppress(ValueError):
             if isinstance(body, bytes):
                 return decode_movies(body, digest)
-        self._refuse(key, "not movies", body)
+        self._refuse(key, "not movies")
         return None
 
     @or_in_memory
@@ -174,7 +170,7 @@ class RedisStore(InMemoryStore):
         return acquired == [True], self._believed(document, time, boot, wall)
 
     def _believed(self, document: Any, time: int, boot: int, wall: datetime) -> Reading:
-        """Return what may be believed of a document, and replace one that holds more than that."""
+        """Return what may be believed of a document, and remove one that holds more than that."""
         state = self._decode(document)
         if state is None:
             return Reading(State(), time)
@@ -182,8 +178,7 @@ class RedisStore(InMemoryStore):
         believed = clamp(shifted, self._policy, boot, microseconds(wall), time)
         tokens = [[entry.token for entry in each.entries] for each in (shifted, believed)]
         if tokens[0] != tokens[1] or shifted.backoff != believed.backoff:
-            self._report(STATE, "not to be believed", document)
-            self._replace(document, believed, {})
+            self._refuse(STATE, "not plausible")
         return Reading(believed, time, document)
 
     def _replace(self, expected: bytes, state: State, bodies: dict[str, bytes]) -> bool:
@@ -200,7 +195,7 @@ class RedisStore(InMemoryStore):
     def _check_lease(self, left: Any) -> None:
         """Delete a lease that does not end or outlasts itself: Redis' clock was set back."""
         if _integer(left) == -1 or left > LEASE_MS:
-            self._refuse(LEASE, "a lease without end", left)
+            self._refuse(LEASE, "a lease without end")
 
     def _decode(self, document: Any) -> State | None:
         if document == b"":
@@ -208,21 +203,14 @@ class RedisStore(InMemoryStore):
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
             if isinstance(document, bytes):
                 return _state.decode(document)
-        self._refuse(STATE, "not a state", document)
+        self._refuse(STATE, "not a state")
         return None
 
-    def _refuse(self, key: str, why: str, value: Any) -> None:
-        """Report and remove a value that is not ours: it would stand in the way."""
-        self._report(key, why, value)
-        self.redis.client.unlink(key)
-
-    def _report(self, key: str, why: str, value: Any) -> None:
-        """Count it each time, log it once for each value."""
+    def _refuse(self, key: str, why: str) -> None:
+        """Remove a value that is not ours: it would stand in the way."""
         metrics.redis_invalid_values.inc()
-        seen = f"{key} {sha256(repr(value).encode()).hexdigest()}"
-        if seen not in self._reported and len(self._reported) < MAX_REPORTED:
-            self._reported.add(seen)
-            log.warning("redis_value_invalid", key=key, error=why)
+        log.warning("redis_value_invalid", key=key, error=why)
+        self.redis.client.unlink(key)
 
 
 def _movies_key(digest: str) -> str:
