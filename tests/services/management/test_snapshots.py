@@ -17,6 +17,10 @@ def test_says_that_there_are_no_snapshots() -> None:
     assert run("snapshots") == "The database has no snapshots.\n"
 
 
+def size(snapshot: StoredSnapshot) -> str:
+    return f"{len(snapshot.body.encode()) / 1024:.1f} KB"
+
+
 def test_lists_the_newest_first() -> None:
     save_snapshots("Ponyo", "Totoro")
     newest, oldest = StoredSnapshot.objects.all()
@@ -25,9 +29,9 @@ def test_lists_the_newest_first() -> None:
 
     assert heading.split() == ["timestamp", "age", "movies", "people", "digest", "size"]
     assert first.startswith("2026-11-24T00:01:00+00:00  ")
-    assert first.endswith(f"  1       1       {newest.digest[:12]}  0.3 KB")
+    assert first.endswith(f"  1       1       {newest.digest[:12]}  {size(newest)}")
     assert second.startswith("2026-11-24T00:00:00+00:00  ")
-    assert second.endswith(f"  1       1       {oldest.digest[:12]}  0.3 KB")
+    assert second.endswith(f"  1       1       {oldest.digest[:12]}  {size(oldest)}")
 
 
 def test_prints_json() -> None:
