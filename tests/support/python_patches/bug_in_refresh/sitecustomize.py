@@ -2,11 +2,11 @@
 
 from typing import NoReturn
 
-import requests
+from requests.adapters import HTTPAdapter
 
 
 def broken(*arguments: object, **options: object) -> NoReturn:
     raise TypeError("a bug in a refresh")
 
 
-requests.Session.get = broken  # type: ignore[method-assign]  # that is the bug
+HTTPAdapter.send = broken  # type: ignore[method-assign]  # that is the bug
