@@ -3,7 +3,8 @@
 A row is checked when it is read, like the data of the Ghibli API: a damaged one counts as missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -75,38 +76,41 @@ class DatabaseStore:
         self._insert(snapshot)
         return True
 
+    def rows(self) -> Iterator[tuple[int, Snapshot | None]]:
+        """Yield key and snapshot of each row, newest first; None for the snapshot of a damaged row."""
+        for key in self._rows().values_list("pk", flat=True):
+            try:
+                yield key, self._read(key)
+            except InvalidSnapshot as error:
+                log.warning("database_row_invalid", row=key, error=str(error))
+                metrics.database_errors.labels("invalid_row").inc()
+                yield key, None
+
     def prune(self, keep: int) -> int:
         """Delete all but the newest `keep` rows; return how many."""
         too_old = list(self._rows().values_list("pk", flat=True)[keep:])
         return self._rows().filter(pk__in=too_old).delete()[0] if too_old else 0
 
     def _newest(self) -> Snapshot | None:
-        row, _ = self._newest_readable()
-        return row[1] if row else None
+        rows = islice(self.rows(), MAX_DAMAGED_ROWS + 1)
+        return next((snapshot for _, snapshot in rows if snapshot), None)
 
     def _save(self, snapshot: Snapshot) -> None:
-        row, damaged = self._newest_readable()
+        damaged: list[int] = []
+        key, stored = 0, None
+        for key, stored in islice(self.rows(), MAX_DAMAGED_ROWS + 1):
+            if stored:
+                break
+            damaged.append(key)
         if damaged:
             self._rows().filter(pk__in=damaged).delete()
-        if row and row[1].timestamp >= snapshot.timestamp:
+        if stored and stored.timestamp >= snapshot.timestamp:
             return
-        if row and row[1].digest == snapshot.digest:
-            self._rows().filter(pk=row[0]).update(timestamp=snapshot.timestamp)
+        if stored and stored.digest == snapshot.digest:
+            self._rows().filter(pk=key).update(timestamp=snapshot.timestamp)
         else:
             self._insert(snapshot)
             self.prune(self._history)
-
-    def _newest_readable(self) -> tuple[tuple[int, Snapshot] | None, list[int]]:
-        """Return key and snapshot of the newest readable row, and the keys of damaged newer ones."""
-        damaged: list[int] = []
-        for key in self._rows().values_list("pk", flat=True)[: MAX_DAMAGED_ROWS + 1]:
-            try:
-                return (key, self._read(key)), damaged
-            except InvalidSnapshot as error:
-                log.warning("database_row_invalid", row=key, error=str(error))
-                metrics.database_errors.labels("invalid_row").inc()
-                damaged.append(key)
-        return None, damaged
 
     def _read(self, key: int) -> Snapshot:
         """Read one row, so that one which the database's library cannot read hides no other."""

@@ -6,12 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from services.catalogue.snapshot import InvalidSnapshot, decode_movies
+from services.catalogue.snapshot import Snapshot
 from services.management.output import one_line, table
-from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
 
-HEADINGS = ("timestamp", "age", "movies", "people", "digest", "size")
+HEADINGS = ("id", "timestamp", "age", "movies", "people", "digest", "size")
 
 
 class Command(BaseCommand):
@@ -26,8 +25,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            pruned = DatabaseStore().prune(options["prune"]) if options["prune"] else 0
-            snapshots = [_describe(row) for row in StoredSnapshot.objects.all()]
+            database = DatabaseStore()
+            pruned = database.prune(options["prune"]) if options["prune"] else 0
+            snapshots = [_describe(*row) for row in database.rows()]
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {one_line(error)}") from error
         if options["json"]:
@@ -46,32 +46,27 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _describe(row: StoredSnapshot) -> dict[str, Any]:
+def _describe(key: int, snapshot: Snapshot | None) -> dict[str, Any]:
+    if snapshot is None:
+        return {"id": key, **dict.fromkeys(HEADINGS[1:])}
+    people = {person.id.lower() for movie in snapshot.movies for person in movie.people}
     return {
-        "timestamp": row.timestamp.isoformat(),
-        "age": round((datetime.now(UTC) - row.timestamp).total_seconds()),
-        **_counts(row),
-        "digest": row.digest,
-        "size": len(row.body.encode()),
+        "id": key,
+        "timestamp": snapshot.timestamp.isoformat(),
+        "age": round((datetime.now(UTC) - snapshot.timestamp).total_seconds()),
+        "movies": len(snapshot.movies),
+        "people": len(people),
+        "digest": snapshot.digest,
+        "size": len(snapshot.body),
     }
 
 
-def _counts(row: StoredSnapshot) -> dict[str, int | None]:
-    """Return how many movies and people a row has; None if it is damaged."""
-    try:
-        movies = decode_movies(row.body, row.digest)
-    except InvalidSnapshot:
-        return {"movies": None, "people": None}
-    people = {person.id.lower() for movie in movies for person in movie.people}
-    return {"movies": len(movies), "people": len(people)}
-
-
-def _cells(snapshot: dict[str, Any]) -> tuple[str, ...]:
-    counts = [snapshot[name] for name in ("movies", "people")]
-    return (
-        snapshot["timestamp"],
-        str(timedelta(seconds=snapshot["age"])),
-        *("damaged" if count is None else str(count) for count in counts),
-        snapshot["digest"][:12],
-        f"{snapshot['size'] / 1024:.1f} KB",
-    )
+def _cells(row: dict[str, Any]) -> list[str]:
+    if row["timestamp"] is None:
+        return [str(row["id"]), *["damaged"] * len(HEADINGS[1:])]
+    row |= {
+        "age": timedelta(seconds=row["age"]),
+        "digest": row["digest"][:12],
+        "size": f"{row['size'] / 1024:.1f} KB",
+    }
+    return [str(row[name]) for name in HEADINGS]

@@ -27,10 +27,10 @@ def test_lists_the_newest_first() -> None:
 
     heading, first, second = run("snapshots").splitlines()
 
-    assert heading.split() == ["timestamp", "age", "movies", "people", "digest", "size"]
-    assert first.startswith("2026-11-24T00:01:00+00:00  ")
+    assert heading.split() == ["id", "timestamp", "age", "movies", "people", "digest", "size"]
+    assert first.split()[:2] == [str(newest.pk), "2026-11-24T00:01:00+00:00"]
     assert first.endswith(f"  1       1       {newest.digest[:12]}  {size(newest)}")
-    assert second.startswith("2026-11-24T00:00:00+00:00  ")
+    assert second.split()[:2] == [str(oldest.pk), "2026-11-24T00:00:00+00:00"]
     assert second.endswith(f"  1       1       {oldest.digest[:12]}  {size(oldest)}")
 
 
@@ -43,6 +43,7 @@ def test_prints_json() -> None:
     age: Any = snapshot.pop("age")
     assert 3600 <= age < 3700
     assert snapshot == {
+        "id": row.pk,
         "timestamp": row.timestamp.isoformat(),
         "movies": 1,
         "people": 1,
@@ -51,8 +52,8 @@ def test_prints_json() -> None:
     }
 
 
-@pytest.mark.parametrize("broken", [{"body": "[]"}, {"digest": "0" * 64}])
-def test_marks_damaged_snapshots(broken: dict[str, str]) -> None:
+@pytest.mark.parametrize("broken", [{"body": "[]"}, {"digest": "0" * 64}, {"body": b"\xff"}])
+def test_marks_damaged_snapshots(broken: dict[str, Any]) -> None:
     save_snapshots("Ponyo", "Totoro")
     StoredSnapshot.objects.filter(pk=StoredSnapshot.objects.all()[1].pk).update(**broken)
 
