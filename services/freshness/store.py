@@ -15,7 +15,7 @@ from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.freshness.state import State, microseconds
 
-# A leader that dies frees its lease within this…
+# The lease of a dead holder ends within this…
 LEASE_SECONDS = 5.0
 # …and one that lives renews it this often, so that two renewals may fail.
 HEARTBEAT_SECONDS = 1.5

@@ -137,7 +137,7 @@ def test_who_gets_the_lease_after_another_refreshed_does_not_ask_again(
     assert given(other) == first
 
 
-def test_a_leader_that_stalled_is_superseded_and_takes_the_other_entry(
+def test_a_stalled_lease_holder_is_superseded_and_takes_the_other_entry(
     worker: WorkerUnderTest, clock: FakeClock, store: InMemoryStore
 ) -> None:
     other = WorkerUnderTest(clock, store)
@@ -325,7 +325,7 @@ def test_all_who_wait_get_the_entry_together(
     assert statuses == [CacheStatus.MISS] * 20
 
 
-def test_who_comes_on_top_of_those_who_wait_is_answered_at_once(
+def test_a_request_beyond_the_limit_of_waiting_ones_gets_a_response_at_once(
     clock: FakeClock, store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "WAIT_SECONDS", 8.0)

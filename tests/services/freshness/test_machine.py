@@ -1,6 +1,6 @@
 """The freshness guarantee on several simulated workers.
 
-Hypothesis drives requests, refreshes and failures, and in runs with faults also deaths, stalled leaders,
+Hypothesis drives requests, refreshes and failures, and in runs with faults also deaths, stalled workers,
 clocks that are set, and a store that goes away, forgets, lags, or loses its replies. All of it is on one
 simulated time line, on which each worker's thread takes its steps when they are due, a little late.
 
@@ -177,7 +177,7 @@ class Guarantee(RuleBasedStateMachine):
             worker.step_at = self.clock.boot() + pause + self.random.uniform(0.001, LATE)
 
     def fetch(self, worker: Simulated) -> None:
-        """The Ghibli API takes its time, in which others go on, or fails."""
+        """Fetch from a Ghibli API that takes time, during which other workers run, or that fails."""
         self.check_fetch()
         now = worker.clock.wall()
         self.born[now] = min(self.born.get(now, self.clock.boot()), self.clock.boot())
@@ -236,7 +236,7 @@ class Guarantee(RuleBasedStateMachine):
 class GuaranteeWithFaults(Guarantee):
     """Anything fails: no process goes back, and nobody serves an entry beyond the TTL."""
 
-    stalls = (0.3, 2.0, 6.0)  # a stalled leader's lease ends after 5 s
+    stalls = (0.3, 2.0, 6.0)  # the lease of a stalled holder ends after 5 s
 
     @rule(number=st.integers(0, WORKERS - 1))
     def a_worker_is_killed_and_another_starts(self, number: int) -> None:

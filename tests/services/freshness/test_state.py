@@ -64,7 +64,7 @@ class TestPublish:
         assert after
         assert after.token == 2
 
-    def test_a_pending_entry_is_not_replaced_by_an_outdated_leader(self) -> None:
+    def test_a_pending_entry_is_not_replaced_by_an_outdated_lease_holder(self) -> None:
         state = publish(State(entry(1, -50, 9.5)), entry(2, 0, 59), 1, NOW, 0)
 
         with pytest.raises(Superseded):
@@ -150,7 +150,7 @@ class TestAdopt:
 
         assert adopt(older, newer) == adopt(newer, older) == newer
 
-    def test_a_held_entry_keeps_its_end_unless_it_is_clearly_earlier(self) -> None:
+    def test_an_entry_keeps_its_expiry_unless_the_other_is_clearly_earlier(self) -> None:
         for read, ends in ((60, 39.5), (39.3, 39.5), (20, 20)):
             adopted = adopt(State(entry(1)), State(entry(1, -20, read)))
             assert adopted.current

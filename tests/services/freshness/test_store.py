@@ -135,7 +135,7 @@ def test_a_lease_is_renewed_and_released_by_its_holder_only(store: InMemoryStore
 
 
 @pytest.mark.slow
-def test_a_leader_that_dies_frees_its_lease(store: InMemoryStore) -> None:
+def test_the_lease_of_a_dead_holder_ends(store: InMemoryStore) -> None:
     store.acquire_lease()[0]
     started = time.monotonic()
     until(lambda: store.acquire_lease()[0] is not None, seconds=LEASE_SECONDS + 1)
@@ -277,7 +277,7 @@ def test_an_entry_from_redis_ends_when_the_wall_clock_says_so(
     assert read.expires_at < boot() + 30.1 * SECOND
 
 
-def test_without_redis_the_process_goes_on_by_itself(settings: Settings) -> None:
+def test_without_redis_the_process_uses_its_own_state(settings: Settings) -> None:
     settings.CACHES = redis_caches("redis://127.0.0.1:9/0")
     store = RedisStore(POLICY)
 
@@ -371,7 +371,7 @@ def every_call(store: RedisStore) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_whatever_redis_replies_the_process_goes_on_by_itself(
+def test_the_process_uses_its_own_state_whatever_redis_replies(
     settings: Settings, reply: bytes
 ) -> None:
     with redis_that_says(reply) as port:
