@@ -14,10 +14,10 @@ from django.db.backends.signals import connection_created
 from fake_ghibli import FakeGhibli
 from services.models import StoredSnapshot
 from services.persistence import DatabaseStore
+from tests.support.database import TABLE
 from tests.support.fakes import make_snapshot
 from tests.support.servers import Totoro, end, stored_snapshots, wait_until
 
-TABLE = "services_storedsnapshot"
 # Invalid values. SQLite stores any type in any column.
 SQLITE = {
     "a word as a date": "timestamp = 'zzz'",
