@@ -207,7 +207,7 @@ class RedisStore(InMemoryStore):
         return None
 
     def _refuse(self, key: str, why: str) -> None:
-        """Remove a value that is not ours: it would stand in the way."""
+        """Remove a value that is not ours: it would prevent writes."""
         metrics.redis_invalid_values.inc()
         log.warning("redis_value_invalid", key=key, error=why)
         self.redis.client.unlink(key)
