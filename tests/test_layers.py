@@ -3,7 +3,7 @@
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -72,18 +72,22 @@ FILES = [
 LAYERED = [file for file in FILES if file.parts[0] in ("services", "movies", "totoro")]
 
 
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse((ROOT / file).read_text("utf-8"))
 
 
-def imports(file: Path) -> Iterator[str]:
-    """Yield full names: `from services import metrics` is services.metrics."""
+@cache
+def imports(file: Path) -> list[str]:
+    """Return full names: `from services import metrics` is services.metrics."""
+    names = []
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file}: a relative import hides its layer"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def is_of(name: str, package: str) -> bool:
