@@ -12,6 +12,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -263,49 +264,11 @@ class ScriptedUpstream:
         return scripts.get(request.collection, NOT_FOUND)
 
 
-class BlackHole:
-    """A port whose backlog is full, so that the kernel drops every SYN."""
-
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
-        self._port: int = self._listener.getsockname()[1]
-        self._backlog: list[socket.socket] = []
-        while self._fills_up():
-            pass
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        for sock in [*self._backlog, self._listener]:
-            sock.close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/"
-
-    def _fills_up(self) -> bool:
-        try:
-            self._backlog.append(socket.create_connection(("127.0.0.1", self._port), timeout=0.2))
-        except TimeoutError:
-            return False
-        return True
-
-
 def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:
     """Make all calls concurrently, and return what each returned or raised."""
-    outcomes: list[Any] = [None] * len(calls)
-
-    def run(index: int, call: Callable[[], Any]) -> None:
-        try:
-            outcomes[index] = call()
-        except Exception as error:  # noqa: BLE001 (returned to the test)
-            outcomes[index] = error
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+    return [future.exception() or future.result() for future in futures]
 
 
 def _shut_down(sock: socket.socket) -> None:

@@ -20,6 +20,7 @@ import trustme
 
 from services.exceptions import Reason, UpstreamError
 from services.ghibli.client import GhibliClient
+from tests.support.fault_proxy import FaultProxy
 from tests.support.ghibli_client import (
     CHUNKED_HEAD,
     FILMS_BODY,
@@ -33,7 +34,6 @@ from tests.support.ghibli_client import (
 from tests.support.scripted_upstream import (
     CATALOGUE,
     FILMS,
-    BlackHole,
     Exchange,
     Script,
     ScriptedUpstream,
@@ -276,9 +276,11 @@ def failures() -> dict[str, TimedFailure]:
         slow_body = stack.enter_context(
             ScriptedUpstream(films=then(HEAD, lambda it: it.drip(FILMS_BODY, pause=1)))
         )
+        proxy = stack.enter_context(FaultProxy(0))
+        proxy.ignore_syn()
         urls = {
             "stalled resolver": resolver.url(silent),
-            "black hole": stack.enter_context(BlackHole()).url,
+            "ignored SYN": f"http://127.0.0.1:{proxy.port}/",
             "silence": silent.url,
             "silent handshake": silent.url.replace("http:", "https:"),
             "half a body": half.url,
@@ -295,7 +297,7 @@ def failures() -> dict[str, TimedFailure]:
     ("fault", "reason", "seconds"),
     [
         ("stalled resolver", Reason.DNS, 5),
-        ("black hole", Reason.CONNECT_TIMEOUT, 2),
+        ("ignored SYN", Reason.CONNECT_TIMEOUT, 2),
         ("silent handshake", Reason.READ_TIMEOUT, 2),
         ("silence", Reason.READ_TIMEOUT, 5),
         ("half a body", Reason.READ_TIMEOUT, 5),
