@@ -9,6 +9,7 @@ from fake_ghibli import FakeGhibli
 from services.movies import movie_service
 from services.rate_limit import rate_limiter
 from tests.support.servers import Postgres, Totoro, Valkey
+from tests.support.without_processes import uses_postgresql
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +72,7 @@ def postgres_server() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Start PostgreSQL and tell Django its port, if one of the selected tests uses it."""
-    markers = (
-        marker for item in request.session.items for marker in item.iter_markers("django_db")
-    )
-    if any("postgres" in marker.kwargs.get("databases", ()) for marker in markers):
+    if any(uses_postgresql(item) for item in request.session.items):
         postgres = connections.databases["postgres"]
         postgres["PORT"] = request.getfixturevalue("postgres_server").port
         # Creating and dropping a database takes longer than the time-outs of requests allow.

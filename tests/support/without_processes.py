@@ -14,3 +14,13 @@ def skip_test(event: str, arguments: tuple[object, ...]) -> None:
 
 def pytest_configure() -> None:
     sys.addaudithook(skip_test)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests of PostgreSQL: it would start in the set-up of all tests with a database."""
+    items[:] = [item for item in items if not uses_postgresql(item)]
+
+
+def uses_postgresql(item: pytest.Item) -> bool:
+    markers = item.iter_markers("django_db")
+    return any("postgres" in marker.kwargs.get("databases", ()) for marker in markers)
