@@ -34,7 +34,7 @@ def shared(valkey: Valkey, settings: Settings) -> Valkey:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("milliseconds", [None, 3_600_000])
-def test_an_impossibly_long_backoff_is_ignored(
+def test_a_backoff_ends_in_time_although_its_key_does_not_expire(
     milliseconds: int | None, shared: Valkey, api: Client, upstream: FakeGhibli
 ) -> None:
     upstream.faults.set({"status": 500})
@@ -47,7 +47,7 @@ def test_an_impossibly_long_backoff_is_ignored(
             shared.client.persist(key)
     restart_service()  # a new process, which knows only the shared state
 
-    # Within the first backoff (5 s and a fifth), which the state itself limits.
+    # Within the first backoff, 5 s and 20 % jitter, whose end is part of the state.
     wait_until(lambda: api.get("/movies/").status_code == 200, seconds=7)
 
 
