@@ -1,12 +1,13 @@
 """The texts, parameters, headers and examples of the movies in the OpenAPI document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
-from rest_framework import serializers
 
-from movies.query.parameters import DetailQuerySerializer, ListQuerySerializer
+from movies.query.parameter_types import Parameter
+from movies.query.parameters import DETAIL_PARAMETERS, LIST_PARAMETERS
 from movies.serializers import (
     MovieDetailSerializer,
     MovieListSerializer,
@@ -15,7 +16,7 @@ from movies.serializers import (
 )
 from services.catalogue import bundled, merge
 
-JSON, PROBLEM = "application/json", "application/problem+json"
+JSON = "application/json"
 EXAMPLE_ID = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
 
 HEADERS = {
@@ -49,24 +50,22 @@ def problem(description: str, *header_names: str) -> openapi.Response:
     Its media type is part of the text, because `produces` of OpenAPI 2 holds for all statuses.
     """
     return openapi.Response(
-        f"{description} Returned as `{PROBLEM}`.",
+        f"{description} Returned as `application/problem+json`.",
         ProblemSerializer,
         headers=headers("X-Request-ID", *header_names),
     )
 
 
-def query_parameters(serializer: type[serializers.Serializer[Any]]) -> list[openapi.Parameter]:
-    fields: dict[str, Any] = serializer().get_fields()
+def query_parameters(parameters: Mapping[str, Parameter]) -> list[openapi.Parameter]:
     return [
         openapi.Parameter(
             name,
             openapi.IN_QUERY,
             # Not as x-example: Swagger UI would send all examples at once.
-            description=f"{field.help_text} For example `{field.example}`.",
-            required=False,
-            **field.schema,
+            description=f"{parameter.help_text} For example `{parameter.example}`.",
+            **parameter.schema,
         )
-        for name, field in fields.items()
+        for name, parameter in parameters.items()
     ]
 
 
@@ -107,9 +106,7 @@ document_list = swagger_auto_schema(
         " the Ghibli API.\n\nUse `limit` and `offset` to get a page of the list. A page has a third"
         " key, `pagination`, and a `Link` header."
     ),
-    tags=["movies"],
-    produces=[JSON],
-    manual_parameters=query_parameters(ListQuerySerializer),
+    manual_parameters=query_parameters(LIST_PARAMETERS),
     responses={
         200: openapi.Response(
             "All movies that match, or a page of them.",
@@ -124,8 +121,6 @@ document_detail = swagger_auto_schema(
     operation_id="getMovie",
     operation_summary="Get a movie",
     operation_description="Returns the movie with this ID, exactly as in the list.",
-    tags=["movies"],
-    produces=[JSON],
     manual_parameters=[
         openapi.Parameter(
             "movie_id",
@@ -135,7 +130,7 @@ document_detail = swagger_auto_schema(
             required=True,
             **{"x-example": EXAMPLE_ID},
         ),
-        *query_parameters(DetailQuerySerializer),
+        *query_parameters(DETAIL_PARAMETERS),
     ],
     responses={
         200: openapi.Response(

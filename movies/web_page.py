@@ -1,25 +1,25 @@
 """What the movie page shows: the list as HTML, for people."""
 
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
 from zlib import crc32
 
 from django.template.loader import render_to_string
 
+from movies.http.representations import Representation
 from movies.query.filters import FILTERS
 from movies.query.pagination import Page, paginate
 from movies.query.parameter_types import parse_digits
 from movies.query.parameters import Query
-from movies.serializers import TimestampField
+from movies.serializers import TIMESTAMP_FORMAT
 from services.catalogue.entities import Movie, Person
 from services.catalogue.snapshot import Snapshot
 
 # Where the Ghibli API stores its pictures. Pictures from other hosts are not shown: whoever controls
 # that API could track our visitors with them.
-PICTURE_HOSTS = ("image.tmdb.org", "www.themoviedb.org")
+PICTURE_ORIGINS = ("https://image.tmdb.org", "https://www.themoviedb.org")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-    f" img-src 'self' {' '.join(f'https://{host}' for host in PICTURE_HOSTS)};"
+    f" img-src 'self' {' '.join(PICTURE_ORIGINS)};"
     " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
@@ -47,7 +47,7 @@ class Chip(NamedTuple):
 
     name: str
     label: str
-    value: str
+    value: str | int
     url_without: str
 
 
@@ -59,12 +59,8 @@ class Card(NamedTuple):
     @property
     def picture(self) -> str:
         """The URL of the poster if the page may load it, else an empty string."""
-        try:
-            parts = urlsplit(self.movie.image)
-        except ValueError:
-            return ""
-        is_allowed = parts.scheme == "https" and parts.netloc in PICTURE_HOSTS
-        return self.movie.image if is_allowed else ""
+        allowed = tuple(f"{origin}/" for origin in PICTURE_ORIGINS)
+        return self.movie.image if self.movie.image.startswith(allowed) else ""
 
     @property
     def initials(self) -> str:
@@ -102,7 +98,7 @@ class Card(NamedTuple):
         return [(person.name, describe(person)) for person in self.movie.people]
 
 
-def render(snapshot: Snapshot, query: Query, *, is_stale: bool) -> bytes:
+def render(snapshot: Snapshot, query: Query, is_stale: bool) -> Representation:
     movies = query.select(snapshot.movies)
     page = paginate(movies, query, "") if query.is_paged else None
     ordering = ",".join(query.ordering)
@@ -116,10 +112,11 @@ def render(snapshot: Snapshot, query: Query, *, is_stale: bool) -> bytes:
         "orderings": {**ORDERING_LABELS, ordering: ORDERING_LABELS.get(ordering, ordering)},
         "chips": make_chips(query),
         "timestamp": snapshot.timestamp,
-        "iso_timestamp": TimestampField().to_representation(snapshot.timestamp),
+        "iso_timestamp": snapshot.timestamp.strftime(TIMESTAMP_FORMAT),
         "is_stale": is_stale,
     }
-    return render_to_string("movies/list.html", context).encode()
+    html = render_to_string("movies/list.html", context).encode()
+    return Representation(html, "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
 
 
 def summarize(count: int, total: int, page: Page | None, ordering: str) -> str:
@@ -135,21 +132,13 @@ def summarize(count: int, total: int, page: Page | None, ordering: str) -> str:
 
 
 def make_chips(query: Query) -> list[Chip]:
-    parameters = query._replace(limit=None, offset=None, fields=()).parameters()
-    return [
-        Chip(
-            name,
-            str(FILTERS[name].label),
-            parameters[name],
-            list_url({other: parameters[other] for other in parameters if other != name}),
-        )
-        for name, _ in query.filters
-    ]
-
-
-def list_url(parameters: dict[str, str]) -> str:
-    """Return a URL relative to the list, whose own is `./`."""
-    return f"?{urlencode(parameters, safe=',')}" if parameters else "./"
+    chips = []
+    for name, value in query.filters:
+        others = tuple(each for each in query.filters if each != (name, value))
+        rest = query._replace(filters=others, limit=None, offset=None, fields=())
+        # `./` is the list itself.
+        chips.append(Chip(name, FILTERS[name].label, value, rest.query_string or "./"))
+    return chips
 
 
 def describe(person: Person) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def freshness_headers(result: CacheResult) -> dict[str, str]:
 def movies_response(
     request: HttpRequest, result: CacheResult, representation: Representation
 ) -> HttpResponse:
-    modified = result.snapshot.timestamp.timestamp()
+    modified = int(result.snapshot.timestamp.timestamp())
     response = conditional_response(request, representation, modified)
     for name, value in freshness_headers(result).items():
         response[name] = value
@@ -49,7 +49,7 @@ def movies_response(
 
 
 def conditional_response(
-    request: HttpRequest, representation: Representation, modified: float | None = None
+    request: HttpRequest, representation: Representation, modified: int | None = None
 ) -> HttpResponse:
     """Return the representation in the preferred encoding, or 304 if the client has it.
 
@@ -57,16 +57,16 @@ def conditional_response(
     """
     accept_encoding = request.headers.get("Accept-Encoding", "")
     is_gzipped = representation.is_worth_gzipping and prefers_gzip(accept_encoding)
-    headers = {"ETag": representation.etag(is_gzipped=is_gzipped)}
-    if modified is not None:
-        headers["Last-Modified"] = http_date(modified)
-    if is_gzipped:
-        headers["Content-Encoding"] = "gzip"
     body = representation.gzipped if is_gzipped else representation.body
-    full = HttpResponse(body, representation.content_type, headers=headers)
-    seconds = int(modified) if modified is not None else None
-    response = get_conditional_response(request, headers["ETag"], seconds, full) or full
+    etag = representation.etag(is_gzipped=is_gzipped)
+    full = HttpResponse(body, representation.content_type, headers={"ETag": etag})
+    if is_gzipped:
+        full["Content-Encoding"] = "gzip"
+    if modified is not None:
+        full["Last-Modified"] = http_date(modified)
+    response = get_conditional_response(request, etag, modified, full) or full
     if response.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
-    response["Vary"] = "Accept, Accept-Encoding"
+    for name, value in {"Vary": "Accept, Accept-Encoding", **representation.headers}.items():
+        response[name] = value
     return response

@@ -1,11 +1,11 @@
 """Rendered bytes with their gzip and ETag, made once per snapshot instead of once per request."""
 
 import gzip
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
+
+from django.urls import get_script_prefix
 
 from services.catalogue.snapshot import Snapshot
 
@@ -17,8 +17,10 @@ MAX_REPRESENTATIONS = 256
 class Representation:
     """A body and its gzipped form, each with a strong ETag (RFC 9110, section 8.8.3)."""
 
-    def __init__(self, body: bytes, content_type: str) -> None:
-        self.body, self.content_type = body, content_type
+    def __init__(
+        self, body: bytes, content_type: str, headers: dict[str, str] | None = None
+    ) -> None:
+        self.body, self.content_type, self.headers = body, content_type, headers or {}
         self._digest = sha256(body).hexdigest()[:32]
 
     @cached_property
@@ -34,35 +36,28 @@ class Representation:
         return f'"{self._digest}-gzip"' if is_gzipped else f'"{self._digest}"'
 
 
-class RepresentationCache:
-    """The representations that were used last, for any number of threads."""
-
-    def __init__(self) -> None:
-        self._representations: OrderedDict[Hashable, Representation] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, render: Callable[[], Representation]) -> Representation:
-        with self._lock:
-            if cached := self._representations.get(key):
-                self._representations.move_to_end(key)
-                return cached
-        rendered = render()
-        with self._lock:
-            self._representations[key] = rendered
-            if len(self._representations) > MAX_REPRESENTATIONS:
-                self._representations.popitem(last=False)
-        return rendered
-
-
 class SnapshotRepresentations:
     """The representations of one snapshot, replaced when another one is requested."""
 
     def __init__(self) -> None:
-        self._current: tuple[Snapshot | None, RepresentationCache] = None, RepresentationCache()
+        self._current: tuple[Snapshot | None, Callable[..., Representation]] | None = None
 
-    def of(self, snapshot: Snapshot) -> RepresentationCache:
-        current, representations = self._current
-        if current is not snapshot:
-            representations = RepresentationCache()
-            self._current = snapshot, representations
-        return representations
+    def get(
+        self, snapshot: Snapshot, render: Callable[..., Representation], *arguments: Hashable
+    ) -> Representation:
+        """Return `render(snapshot, *arguments)`, which is called once for the same arguments."""
+        current = self._current
+        if current is None or current[0] is not snapshot:
+            self._current = current = snapshot, cached_rendering(snapshot)
+        # Links contain the prefix under which this client sees Totoro.
+        return current[1](get_script_prefix(), render, *arguments)
+
+
+def cached_rendering(snapshot: Snapshot) -> Callable[..., Representation]:
+    @lru_cache(MAX_REPRESENTATIONS)
+    def cached(
+        prefix: str, render: Callable[..., Representation], *arguments: Hashable
+    ) -> Representation:
+        return render(snapshot, *arguments)
+
+    return cached

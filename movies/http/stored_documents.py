@@ -9,12 +9,14 @@ from django.urls import get_script_prefix
 from rest_framework.request import Request
 
 from movies.http.conditional import conditional_response
-from movies.http.representations import Representation, RepresentationCache
+from movies.http.representations import Representation
 
 # Short, so that clients see the changes of a deploy soon.
 MAX_AGE_SECONDS = 300
+# More than there are, unless clients can set the prefix.
+MAX_DOCUMENTS = 256
 
-documents = RepresentationCache()
+documents: dict[tuple[Any, ...], Representation] = {}
 
 
 def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
@@ -22,15 +24,16 @@ def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
 
     @wraps(get)
     def stored(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        def render() -> Representation:
-            response = get(view, request, *args, **kwargs)
-            view.finalize_response(request, response)
-            response.render()
-            return Representation(response.content, response["Content-Type"])
-
         # Links in a document contain the prefix under which the client sees Totoro.
-        key = (get_script_prefix(), request.path, request.accepted_media_type)
-        response = conditional_response(request._request, documents.get(key, render))
+        key = get_script_prefix(), request.path, request.accepted_media_type
+        document = documents.get(key)
+        if document is None:
+            rendered = view.finalize_response(request, get(view, request, *args, **kwargs)).render()
+            document = Representation(rendered.content, rendered["Content-Type"])
+            if len(documents) >= MAX_DOCUMENTS:
+                documents.clear()
+            documents[key] = document
+        response = conditional_response(request._request, document)
         response["Cache-Control"] = f"public, max-age={MAX_AGE_SECONDS}"
         return response
 

@@ -8,6 +8,7 @@ import math
 import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,34 +17,28 @@ from services.catalogue.entities import Movie
 
 # Accents of Latin letters. Other combining marks stay: without them が would become か, another sound.
 ACCENTS = dict.fromkeys(range(0x300, 0x370))
-YEARS = (0, 9999)
-SCORES = (0, 100)
+YEARS = range(10_000)
+SCORES = range(101)
 
 
+@dataclass(frozen=True, kw_only=True)
 class TextFilter(TextParameter):
     """Select movies with a text that contains the parameter's, ignoring case and accents."""
 
-    def __init__(self, texts: Callable[[Movie], Iterable[str]], **options: Any) -> None:
-        super().__init__(**options)
-        self.texts = texts
+    label: str
+    texts: Callable[[Movie], Iterable[str]]
 
     def matches(self, movie: Movie, text: str) -> bool:
         return any(fold(text) in fold(each) for each in self.texts(movie))
 
 
+@dataclass(frozen=True, kw_only=True)
 class NumberFilter(IntegerParameter):
     """Select movies by comparing a number with the parameter's. Non-numeric text never matches."""
 
-    def __init__(
-        self,
-        text: Callable[[Movie], str],
-        compare: Callable[[float, float], bool],
-        limits: tuple[int, int],
-        **options: Any,
-    ) -> None:
-        super().__init__(*limits, **options)
-        self.text = text
-        self.compare = compare
+    label: str
+    text: Callable[[Movie], str]
+    compare: Callable[[float, float], bool]
 
     def matches(self, movie: Movie, number: int) -> bool:
         actual = parse_number(self.text(movie))
@@ -53,57 +48,57 @@ class NumberFilter(IntegerParameter):
 # In the order of the OpenAPI document and the movie page.
 FILTERS: dict[str, TextFilter | NumberFilter] = {
     "title": TextFilter(
-        lambda movie: (movie.title, movie.original_title, movie.original_title_romanised),
+        texts=lambda movie: (movie.title, movie.original_title, movie.original_title_romanised),
         label="Title",
         help_text="Returns movies whose title or original title contains this text.",
         example="castle",
     ),
     "director": TextFilter(
-        lambda movie: (movie.director,),
+        texts=lambda movie: (movie.director,),
         label="Director",
         help_text="Returns movies whose director's name contains this text.",
         example="miyazaki",
     ),
     "producer": TextFilter(
-        lambda movie: (movie.producer,),
+        texts=lambda movie: (movie.producer,),
         label="Producer",
         help_text="Returns movies whose producers' names contain this text.",
         example="suzuki",
     ),
     "person": TextFilter(
-        lambda movie: (person.name for person in movie.people),
+        texts=lambda movie: (person.name for person in movie.people),
         label="Person",
         help_text="Returns movies with a person whose name contains this text.",
         example="totoro",
     ),
     "release_date": NumberFilter(
-        lambda movie: movie.release_date,
-        operator.eq,
-        YEARS,
+        text=lambda movie: movie.release_date,
+        compare=operator.eq,
+        allowed=YEARS,
         label="Year",
         help_text="Returns movies released in this year.",
         example=1988,
     ),
     "release_date_min": NumberFilter(
-        lambda movie: movie.release_date,
-        operator.ge,
-        YEARS,
+        text=lambda movie: movie.release_date,
+        compare=operator.ge,
+        allowed=YEARS,
         label="From year",
         help_text="Returns movies released in this year or later.",
         example=2001,
     ),
     "release_date_max": NumberFilter(
-        lambda movie: movie.release_date,
-        operator.le,
-        YEARS,
+        text=lambda movie: movie.release_date,
+        compare=operator.le,
+        allowed=YEARS,
         label="To year",
         help_text="Returns movies released in this year or earlier.",
         example=1999,
     ),
     "rt_score_min": NumberFilter(
-        lambda movie: movie.rt_score,
-        operator.ge,
-        SCORES,
+        text=lambda movie: movie.rt_score,
+        compare=operator.ge,
+        allowed=SCORES,
         label="Score from",
         help_text="Returns movies with this Rotten Tomatoes score or a higher one.",
         example=95,

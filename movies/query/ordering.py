@@ -1,19 +1,18 @@
 """The order of the list."""
 
 from collections.abc import Callable, Iterable
-from operator import itemgetter
 from typing import Any
 
 from movies.query.filters import fold, parse_number
 from services.catalogue.entities import Movie
 
-# How to compare the text of each field that the list can be sorted by.
-SORT_KEYS: dict[str, Callable[[str], Any]] = {
-    "title": fold,
-    "director": fold,
-    "release_date": parse_number,
-    "running_time": parse_number,
-    "rt_score": parse_number,
+# What the list can be sorted by.
+SORT_KEYS: dict[str, Callable[[Movie], Any]] = {
+    "title": lambda movie: fold(movie.title),
+    "director": lambda movie: fold(movie.director),
+    "release_date": lambda movie: parse_number(movie.release_date),
+    "running_time": lambda movie: parse_number(movie.running_time),
+    "rt_score": lambda movie: parse_number(movie.rt_score),
 }
 ORDERINGS = tuple(sign + name for name in SORT_KEYS for sign in ("", "-"))
 
@@ -26,13 +25,9 @@ def sort_movies(movies: Iterable[Movie], ordering: Iterable[str]) -> list[Movie]
     ordered = list(movies)
     # The least significant name first: sorting is stable.
     for name in reversed(tuple(ordering)):
-        ordered = _sort(ordered, name.removeprefix("-"), descending=name.startswith("-"))
+        sort_key = SORT_KEYS[name.removeprefix("-")]
+        comparable = [movie for movie in ordered if sort_key(movie) is not None]
+        others = [movie for movie in ordered if sort_key(movie) is None]
+        comparable.sort(key=sort_key, reverse=name.startswith("-"))
+        ordered = comparable + others
     return ordered
-
-
-def _sort(movies: list[Movie], name: str, *, descending: bool) -> list[Movie]:
-    sort_key = SORT_KEYS[name]
-    keyed = [(sort_key(getattr(movie, name)), movie) for movie in movies]
-    comparable = [(key, movie) for key, movie in keyed if key is not None]
-    comparable.sort(key=itemgetter(0), reverse=descending)
-    return [movie for _, movie in comparable] + [movie for key, movie in keyed if key is None]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 from movies.query.parameters import MAX_LIMIT, Query
 from services.catalogue.entities import Movie
@@ -10,22 +9,13 @@ from services.catalogue.entities import Movie
 
 @dataclass(frozen=True)
 class Page:
-    """The movies of a page, the number of movies on all pages, and the URLs of other pages."""
-
     movies: Sequence[Movie]
-    count: int
+    count: int  # of the movies on all pages
     limit: int
     offset: int
-    first: str
     previous: str | None
     next: str | None
-    last: str
-
-    @property
-    def link_header(self) -> str:
-        """The `Link` header of RFC 8288."""
-        urls = {"first": self.first, "prev": self.previous, "next": self.next, "last": self.last}
-        return ", ".join(f'<{url}>; rel="{name}"' for name, url in urls.items() if url)
+    link_header: str  # RFC 8288
 
 
 def paginate(movies: Sequence[Movie], query: Query, url: str) -> Page:
@@ -33,16 +23,20 @@ def paginate(movies: Sequence[Movie], query: Query, url: str) -> Page:
     count, limit, offset = len(movies), query.limit or MAX_LIMIT, query.offset or 0
 
     def url_at(offset: int) -> str:
-        parameters = query._replace(limit=limit, offset=offset).parameters()
-        return f"{url}?{urlencode(parameters, safe=',')}"
+        return url + query._replace(limit=limit, offset=offset).query_string
 
+    urls = {
+        "first": url_at(0),
+        "prev": url_at(max(offset - limit, 0)) if offset > 0 else None,
+        "next": url_at(offset + limit) if offset + limit < count else None,
+        "last": url_at(max(count - 1, 0) // limit * limit),
+    }
     return Page(
         movies=movies[offset : offset + limit],
         count=count,
         limit=limit,
         offset=offset,
-        first=url_at(0),
-        previous=url_at(max(offset - limit, 0)) if offset > 0 else None,
-        next=url_at(offset + limit) if offset + limit < count else None,
-        last=url_at(max(count - 1, 0) // limit * limit),
+        previous=urls["prev"],
+        next=urls["next"],
+        link_header=", ".join(f'<{each}>; rel="{name}"' for name, each in urls.items() if each),
     )

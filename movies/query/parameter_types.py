@@ -1,81 +1,85 @@
 """The types of query parameters. Each accepts exactly what its OpenAPI `schema` says."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 
 MAX_TEXT_LENGTH = 100
 MAX_NAMES = 50
 
 
-class IntegerParameter(serializers.IntegerField):
+@dataclass(frozen=True, kw_only=True)
+class IntegerParameter:
     """Decimal digits without sign, spaces or exponent."""
 
-    def __init__(self, min_value: int, max_value: int, *, example: int, **options: Any) -> None:
-        super().__init__(min_value=min_value, max_value=max_value, required=False, **options)
-        self.range = range(min_value, max_value + 1)
-        self.example = example
-        self.schema = {"type": "integer", "minimum": min_value, "maximum": max_value}
+    allowed: range
+    help_text: str
+    example: int
 
-    def to_internal_value(self, data: Any) -> int:
-        number = parse_digits(str(data), self.range)
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.allowed[0], "maximum": self.allowed[-1]}
+
+    def parse(self, text: str) -> int:
+        number = parse_digits(text, self.allowed)
         if number is None:
-            raise serializers.ValidationError(
-                f"Must be a whole number from {self.range[0]} to {self.range[-1]}."
+            raise ValidationError(
+                f"Must be a whole number from {self.allowed[0]} to {self.allowed[-1]}."
             )
         return number
 
 
-class TextParameter(serializers.CharField):
-    """A text to search for. An empty text counts as absent, because forms send empty fields."""
+@dataclass(frozen=True, kw_only=True)
+class TextParameter:
+    """A text to search for."""
 
-    def __init__(self, *, example: str, **options: Any) -> None:
-        # DRF would trim the text before it checks the length.
-        super().__init__(
-            required=False,
-            allow_blank=True,
-            max_length=MAX_TEXT_LENGTH,
-            trim_whitespace=False,
-            **options,
-        )
-        self.example = example
-        # Without NUL, which Django refuses.
-        self.schema = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": r"^[^\x00]*$"}
+    help_text: str
+    example: str
 
-    def run_validation(self, data: Any = serializers.empty) -> str:
-        text: str = super().run_validation(data)
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": r"^[^\x00]*$"}
+
+    def parse(self, text: str) -> str:
+        if len(text) > MAX_TEXT_LENGTH:
+            raise ValidationError(f"Must be at most {MAX_TEXT_LENGTH} characters.")
+        if "\x00" in text:
+            raise ValidationError("Null characters are not allowed.")
         return text.strip()
 
 
-class NamesParameter(serializers.CharField):
+@dataclass(frozen=True, kw_only=True)
+class NamesParameter:
     """Comma-separated names out of `allowed`; repeated names count once."""
 
-    def __init__(self, allowed: tuple[str, ...], *, example: str, **options: Any) -> None:
-        super().__init__(
-            required=False,
-            error_messages={"blank": f"Must be one or more of {', '.join(allowed)}."},
-            **options,
-        )
-        self.allowed = allowed
-        self.example = example
-        self.schema = {
+    allowed: tuple[str, ...]
+    help_text: str
+    example: str
+    can_be_empty: bool = False
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
             "type": "array",
-            "items": {"type": "string", "enum": list(allowed)},
+            "items": {"type": "string", "enum": list(self.allowed)},
             "collectionFormat": "csv",
             "maxItems": MAX_NAMES,
-            **({"allowEmptyValue": True} if self.allow_blank else {"minItems": 1}),
+            **({"allowEmptyValue": True} if self.can_be_empty else {"minItems": 1}),
         }
 
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        text = super().run_validation(data)
-        names = [name.strip() for name in text.split(",")] if text else []
+    def parse(self, text: str) -> tuple[str, ...]:
+        names = [name.strip() for name in text.split(",")] if text.strip() else []
+        if not names and not self.can_be_empty:
+            raise ValidationError(f"Must be one or more of {', '.join(self.allowed)}.")
         if len(names) > MAX_NAMES:
-            raise serializers.ValidationError(f"Must be at most {MAX_NAMES} names.")
+            raise ValidationError(f"Must be at most {MAX_NAMES} names.")
         if unknown := [name for name in names if name not in self.allowed]:
-            raise serializers.ValidationError(
-                f"{unknown[0]!r} is not one of {', '.join(self.allowed)}."
-            )
+            raise ValidationError(f"{unknown[0]!r} is not one of {', '.join(self.allowed)}.")
         return tuple(dict.fromkeys(names))
+
+
+Parameter = IntegerParameter | TextParameter | NamesParameter
 
 
 def parse_digits(text: str, allowed: range) -> int | None:

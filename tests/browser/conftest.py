@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
 
-from movies.web_page import PICTURE_HOSTS
+from movies.web_page import PICTURE_ORIGINS
 from tests.support.servers import Totoro
 
 # The container is the sandbox. The browser makes no requests of its own.
@@ -56,7 +56,9 @@ class PageMonitor:
         if request.url.startswith((f"{self.own}/", "data:", "blob:")):
             route.fallback()
             return
-        if request.resource_type != "image" or urlsplit(request.url).hostname not in PICTURE_HOSTS:
+        url = urlsplit(request.url)
+        origin = f"{url.scheme}://{url.netloc}"
+        if request.resource_type != "image" or origin not in PICTURE_ORIGINS:
             self.errors.append(f"request to {request.url}")
         route.abort()
 

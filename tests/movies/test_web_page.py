@@ -79,8 +79,8 @@ def visit(api: Client, upstream: FakeGhibli) -> Open:
 
 
 def render(*movies: Movie, is_stale: bool = False) -> ParsedPage:
-    html = web_page.render(Snapshot(NOON, movies), Query(), is_stale=is_stale)
-    return ParsedPage(html.decode())
+    representation = web_page.render(Snapshot(NOON, movies), Query(), is_stale)
+    return ParsedPage(representation.body.decode())
 
 
 # Content negotiation
