@@ -13,7 +13,7 @@ from whitenoise.middleware import WhiteNoiseFileResponse, WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-from movies.http.negotiation import prefers_gzip
+from movies.http.content_encoding import prefers_gzip
 from totoro.exception_handler import problem_response
 from totoro.problem_types import METHOD_NOT_ALLOWED, PRECONDITION_FAILED
 

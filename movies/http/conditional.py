@@ -10,7 +10,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import http_date
 from rest_framework.exceptions import APIException
 
-from movies.http.negotiation import prefers_gzip
+from movies.http.content_encoding import should_gzip
 from movies.http.representations import Representation
 from services.freshness.cache import CacheResult, CacheStatus
 
@@ -56,7 +56,7 @@ def conditional_response(
     `modified`: Unix time. Raises PreconditionFailed.
     """
     accept_encoding = request.headers.get("Accept-Encoding", "")
-    is_gzipped = representation.is_worth_gzipping and prefers_gzip(accept_encoding)
+    is_gzipped = should_gzip(representation.body, accept_encoding)
     body = representation.gzipped if is_gzipped else representation.body
     etag = representation.etag(is_gzipped=is_gzipped)
     full = HttpResponse(body, representation.content_type, headers={"ETag": etag})

@@ -1,4 +1,4 @@
-"""Choose the representation by Accept and Accept-Encoding (RFC 9110, section 12.5).
+"""Choose the media type by Accept (RFC 9110, section 12.5.1).
 
 Not by Django's get_preferred_type: with `application/json;q=0, */*` that selects JSON.
 """
@@ -35,12 +35,6 @@ def media_quality(qualities: dict[str, float], media_type: str) -> float:
     """Return the quality of the most specific range that matches."""
     ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
     return next((qualities[name] for name in ranges if name in qualities), 0.0)
-
-
-def prefers_gzip(accept_encoding: str) -> bool:
-    qualities = parse_qualities(accept_encoding)
-    gzip = qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0)))
-    return gzip > 0 and gzip >= qualities.get("identity", 0.0)
 
 
 class QualityNegotiation(DefaultContentNegotiation):

@@ -1,16 +1,14 @@
 """Rendered bytes with their gzip and ETag, made once per snapshot instead of once per request."""
 
-import gzip
 from collections.abc import Callable, Hashable
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from django.urls import get_script_prefix
 
+from movies.http.content_encoding import compress
 from services.catalogue.snapshot import Snapshot
 
-# Below this size (bytes) gzip saves too little.
-MIN_SIZE_FOR_GZIP = 1024
 MAX_REPRESENTATIONS = 256
 
 
@@ -25,12 +23,7 @@ class Representation:
 
     @cached_property
     def gzipped(self) -> bytes:
-        # Without the current time, so that every worker makes the same bytes.
-        return gzip.compress(self.body, mtime=0)
-
-    @property
-    def is_worth_gzipping(self) -> bool:
-        return len(self.body) >= MIN_SIZE_FOR_GZIP
+        return compress(self.body)
 
     def etag(self, *, is_gzipped: bool) -> str:
         return f'"{self._digest}-gzip"' if is_gzipped else f'"{self._digest}"'

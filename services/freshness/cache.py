@@ -12,15 +12,9 @@ from services.freshness.health import HealthCheck
 from services.freshness.policy import Policy, backoff_seconds, refresh_due, situation
 from services.freshness.process_state import ProcessState
 from services.freshness.refresh import Outcome, Refresher
-from services.freshness.state import (
-    SECOND,
-    Entry,
-    entry_at,
-    is_backing_off,
-    pending_entry,
-)
+from services.freshness.refresh_thread import RefreshThread
+from services.freshness.state import SECOND, Entry, entry_at, is_backing_off, pending_entry
 from services.freshness.store import InMemoryStore
-from services.freshness.worker import Worker
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
 
@@ -75,7 +69,7 @@ class MovieCache:
         self.process = ProcessState(store, database, policy, clock)
         self.refresher = Refresher(self.process, store, client, database, clock)
         self.health = HealthCheck(self.process, store, database)
-        self._worker = Worker(self.step, self._recover, self.refresher.close)
+        self._thread = RefreshThread(self.step, self._recover, self.refresher.close)
         self._waiting = 0
         # The situation in which a request came, when the first one did, and the entry that it got.
         self._requested: tuple[int, bool, int] | None = None
@@ -84,7 +78,7 @@ class MovieCache:
 
     def close(self) -> None:
         """Cut off the refresh under way, release its lease, end the thread."""
-        self._worker.stop()
+        self._thread.stop()
 
     # For requests
 
@@ -182,7 +176,7 @@ class MovieCache:
         if is_news:
             self._requested, self._requested_at = current, now
         if is_news or self._waiting:
-            self._worker.wake()
+            self._thread.wake()
 
     # For the background thread
 

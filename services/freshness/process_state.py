@@ -9,16 +9,15 @@ from services import metrics
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import Reason
+from services.freshness.fencing import Superseded, record_failure
 from services.freshness.policy import Policy
 from services.freshness.state import (
     SECOND,
     Entry,
     State,
-    Superseded,
     adopt,
     last_entry,
     moment,
-    record_failure,
     without_entries,
 )
 from services.freshness.store import InMemoryStore, Reading

@@ -30,6 +30,7 @@ STATE, LEASE = f"{PREFIX}state", f"{PREFIX}lease"
 # A state has under 1 KB, the real movies 19 KB. Longer values are not ours.
 STATE_BYTES = 10_000
 MOVIES_BYTES = 8 * 1024 * 1024
+LEASE_BYTES = 100
 LEASE_MS = int(LEASE_SECONDS * 1000)
 
 # KEYS the state, then the movies' keys · ARGV expected state, new state, ms to keep all, then the
@@ -154,20 +155,21 @@ class RedisStore(InMemoryStore):
         before, wall = self._clock.both()
         with self.redis.client.pipeline(transaction=False) as pipe:
             pipe.pttl(LEASE).time()
-            if lease:
-                pipe.set(LEASE, lease, nx=True, px=LEASE_MS)
             # GETRANGE bounds what somebody else's value can make us read.
             pipe.getrange(STATE, 0, STATE_BYTES)
+            if lease:
+                pipe.set(LEASE, lease, nx=True, px=LEASE_MS).getrange(LEASE, 0, LEASE_BYTES)
             replies = pipe.execute(raise_on_error=False)
         for reply in replies:
             if isinstance(reply, RedisError) and not _is_wrong_type(reply):
                 raise reply
-        lease_left, (seconds, micros), *acquired, document = replies
+        lease_left, (seconds, micros), document, *acquiring = replies
+        is_acquired = bool(lease) and _is_acquired(lease, *acquiring)
         self._check_lease(lease_left)
         time = _integer(seconds) * SECOND + _integer(micros)
         boot = int(before * SECOND)
         self._offset.observe(boot, time, self._clock.boot_us())
-        return acquired == [True], self._believed(document, time, boot, wall)
+        return is_acquired, self._believed(document, time, boot, wall)
 
     def _believed(self, document: Any, time: int, boot: int, wall: datetime) -> Reading:
         """Return what may be believed of a document, and remove one that holds more than that."""
@@ -222,6 +224,15 @@ def _integer(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"not an integer: {type(value).__name__}")
     return value
+
+
+def _is_acquired(lease: str, set_reply: Any, holder: Any) -> bool:
+    """Return whether SET NX has set the lease; ValueError if its reply and the holder contradict."""
+    if set_reply is True or holder == lease.encode():
+        return True
+    if set_reply is None and holder:
+        return False
+    raise ValueError("neither acquired nor held by another worker")
 
 
 def _is_wrong_type(error: Exception) -> bool:

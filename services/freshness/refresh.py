@@ -18,19 +18,17 @@ from services.catalogue.plausibility import PlausibilityCheck
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import Reason, UpstreamError
+from services.freshness.fencing import Superseded, publish, record_failure
 from services.freshness.policy import backoff_seconds
 from services.freshness.process_state import ProcessState
 from services.freshness.state import (
     SECOND,
     Entry,
     State,
-    Superseded,
     failures_in_a_row,
     is_backing_off,
     microseconds,
     pending_entry,
-    publish,
-    record_failure,
 )
 from services.freshness.store import HEARTBEAT_SECONDS, InMemoryStore, Reading
 from services.ghibli.client import GhibliClient

@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 
 from fake_ghibli import FakeGhibli
-from movies.http.negotiation import media_quality, parse_qualities, prefers_gzip
+from movies.http.content_encoding import prefers_gzip
+from movies.http.negotiation import media_quality, parse_qualities
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

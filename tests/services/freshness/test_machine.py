@@ -100,7 +100,7 @@ class Simulated(WorkerUnderTest):
         super().__init__(clock, ShakyStore(world, clock))
         self.step_at: float | None = None
         self.is_stepping, self.served = False, 0
-        self.cache._worker.wake = self.wake  # type: ignore[method-assign]
+        self.cache._thread.wake = self.wake  # type: ignore[method-assign]
 
     def wake(self) -> None:
         self.step_at = self.clock.boot()

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from services.exceptions import Reason
+from services.freshness.fencing import Superseded, publish, record_failure
 from services.freshness.policy import Policy, clamp
 from services.freshness.state import (
     FAILURES_REMEMBERED,
@@ -11,13 +12,10 @@ from services.freshness.state import (
     Backoff,
     Entry,
     State,
-    Superseded,
     adopt,
     entry_at,
     failures_in_a_row,
     last_entry,
-    publish,
-    record_failure,
     shift,
 )
 

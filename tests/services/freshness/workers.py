@@ -78,7 +78,7 @@ class WorkerUnderTest:
         self.cache = MovieCache(
             store, database or Database(), self.upstream, POLICY._replace(**policy), clock
         )
-        self.cache._worker.wake = lambda: None  # type: ignore[method-assign]  # steps by hand
+        self.cache._thread.wake = lambda: None  # type: ignore[method-assign]  # steps by hand
         self.process = self.cache.process
 
     def get(self) -> CacheResult:

@@ -1,4 +1,4 @@
-"""The background thread: one in each process, started by the first request that needs it."""
+"""The background thread that refreshes: one in each process, started by the first request."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ bugs = logging.getLogger(f"{__name__}.bugs")
 JOIN_SECONDS = 2.0
 
 
-class Worker:
+class RefreshThread:
     """Calls `step` when woken and when the seconds that it returned are over (None: not by itself).
 
     If `step` raises an unexpected exception, `recover` returns when to call it again. `interrupt` ends a step early.
