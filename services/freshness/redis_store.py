@@ -232,7 +232,7 @@ def _is_acquired(lease: str, set_reply: Any, holder: Any) -> bool:
         return True
     if set_reply is None and holder:
         return False
-    raise ValueError("neither acquired nor held by another worker")
+    raise ValueError("the lease is neither ours nor another worker's")
 
 
 def _is_wrong_type(error: Exception) -> bool:
