@@ -16,7 +16,6 @@ from movies.serializers import (
 )
 from services.catalogue import bundled, merge
 
-JSON = "application/json"
 EXAMPLE_ID = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
 
 HEADERS = {
@@ -70,7 +69,8 @@ def query_parameters(parameters: Mapping[str, Parameter]) -> list[openapi.Parame
 
 
 def example(api_data: Any) -> dict[str, Any]:
-    return {JSON: {"api_data": api_data, "timestamp": "2026-11-23T20:40:12.341359+00:00"}}
+    envelope = {"api_data": api_data, "timestamp": "2026-11-23T20:40:12.341359+00:00"}
+    return {"application/json": envelope}
 
 
 def load_example_movie() -> dict[str, Any]:

@@ -64,21 +64,21 @@ class MovieDetailView(MovieView):
 
 def render_list(snapshot: Snapshot, query: Query) -> Representation:
     contents = {"api_data": query.select(snapshot.movies), "timestamp": snapshot.timestamp}
-    return to_json(MovieListSerializer, query, contents)
+    return render_json(MovieListSerializer, query, contents)
 
 
 def render_page(snapshot: Snapshot, query: Query, url: str) -> Representation:
     page = paginate(query.select(snapshot.movies), query, url)
     contents = {"api_data": page.movies, "timestamp": snapshot.timestamp, "pagination": page}
-    return to_json(MovieListSerializer, query, contents, {"Link": page.link_header})
+    return render_json(MovieListSerializer, query, contents, {"Link": page.link_header})
 
 
 def render_movie(snapshot: Snapshot, query: Query, movie: Movie) -> Representation:
     contents = {"api_data": movie, "timestamp": snapshot.timestamp}
-    return to_json(MovieDetailSerializer, query, contents)
+    return render_json(MovieDetailSerializer, query, contents)
 
 
-def to_json(
+def render_json(
     envelope: type[serializers.Serializer[Any]],
     query: Query,
     contents: dict[str, Any],

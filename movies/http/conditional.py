@@ -40,20 +40,21 @@ def movies_response(
     request: HttpRequest, result: CacheResult, representation: Representation
 ) -> HttpResponse:
     modified = int(result.snapshot.timestamp.timestamp())
-    response = conditional_response(request, representation, modified)
-    for name, value in freshness_headers(result).items():
-        response[name] = value
+    response = conditional_response(request, representation, freshness_headers(result), modified)
     if result.status is not CacheStatus.STALE:
         response.expires_at = result.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
     return response
 
 
 def conditional_response(
-    request: HttpRequest, representation: Representation, modified: int | None = None
+    request: HttpRequest,
+    representation: Representation,
+    headers: dict[str, str],
+    modified: int | None = None,
 ) -> HttpResponse:
     """Return the representation in the preferred encoding, or 304 if the client has it.
 
-    `modified`: Unix time. Raises PreconditionFailed.
+    `headers` are for both, `modified` is Unix time. Raises PreconditionFailed.
     """
     accept_encoding = request.headers.get("Accept-Encoding", "")
     is_gzipped = should_gzip(representation.body, accept_encoding)
@@ -67,6 +68,7 @@ def conditional_response(
     response = get_conditional_response(request, etag, modified, full) or full
     if response.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
-    for name, value in {"Vary": "Accept, Accept-Encoding", **representation.headers}.items():
+    response["Vary"] = "Accept, Accept-Encoding"
+    for name, value in (representation.headers | headers).items():
         response[name] = value
     return response

@@ -29,15 +29,16 @@ class Representation:
         return f'"{self._digest}-gzip"' if is_gzipped else f'"{self._digest}"'
 
 
+Render = Callable[..., Representation]
+
+
 class SnapshotRepresentations:
     """The representations of one snapshot, replaced when another one is requested."""
 
     def __init__(self) -> None:
-        self._current: tuple[Snapshot | None, Callable[..., Representation]] | None = None
+        self._current: tuple[Snapshot, Render] | None = None
 
-    def get(
-        self, snapshot: Snapshot, render: Callable[..., Representation], *arguments: Hashable
-    ) -> Representation:
+    def get(self, snapshot: Snapshot, render: Render, *arguments: Hashable) -> Representation:
         """Return `render(snapshot, *arguments)`, which is called once for the same arguments."""
         current = self._current
         if current is None or current[0] is not snapshot:
@@ -46,11 +47,9 @@ class SnapshotRepresentations:
         return current[1](get_script_prefix(), render, *arguments)
 
 
-def cached_rendering(snapshot: Snapshot) -> Callable[..., Representation]:
+def cached_rendering(snapshot: Snapshot) -> Render:
     @lru_cache(MAX_REPRESENTATIONS)
-    def cached(
-        prefix: str, render: Callable[..., Representation], *arguments: Hashable
-    ) -> Representation:
+    def cached(prefix: str, render: Render, *arguments: Hashable) -> Representation:
         return render(snapshot, *arguments)
 
     return cached

@@ -33,8 +33,7 @@ def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
             if len(documents) >= MAX_DOCUMENTS:
                 documents.clear()
             documents[key] = document
-        response = conditional_response(request._request, document)
-        response["Cache-Control"] = f"public, max-age={MAX_AGE_SECONDS}"
-        return response
+        headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
+        return conditional_response(request._request, document, headers)
 
     return stored

@@ -7,7 +7,7 @@ document and its label on the movie page follow from there.
 import math
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -108,9 +108,9 @@ TEXT_FILTERS = [each for each in FILTERS.values() if isinstance(each, TextFilter
 
 
 def filter_movies(
-    movies: Iterable[Movie], filters: Mapping[str, Any], search: str = ""
+    movies: Iterable[Movie], filters: Sequence[tuple[str, Any]], search: str
 ) -> list[Movie]:
-    """Return the movies that match all filters, given by name, and every word of `search`.
+    """Return the movies that match all filters, each a name and a value, and all words of `search`.
 
     A word matches where any text filter finds it.
     """
@@ -118,7 +118,7 @@ def filter_movies(
     return [
         movie
         for movie in movies
-        if all(FILTERS[name].matches(movie, wanted) for name, wanted in filters.items())
+        if all(FILTERS[name].matches(movie, wanted) for name, wanted in filters)
         and all(any(each.matches(movie, word) for each in TEXT_FILTERS) for word in words)
     ]
 

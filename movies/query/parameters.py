@@ -9,12 +9,7 @@ from rest_framework.exceptions import ValidationError
 
 from movies.query.filters import FILTERS, filter_movies
 from movies.query.ordering import ORDERINGS, sort_movies
-from movies.query.parameter_types import (
-    IntegerParameter,
-    NamesParameter,
-    Parameter,
-    TextParameter,
-)
+from movies.query.parameter_types import IntegerParameter, NamesParameter, Parameter, TextParameter
 from services.catalogue.entities import PERSON_FIELDS, Movie
 
 # As many as the Ghibli API returns at once.
@@ -86,7 +81,7 @@ class Query(NamedTuple):
 
     def select(self, movies: Iterable[Movie]) -> list[Movie]:
         """Return the movies of all pages: filtered and sorted."""
-        return sort_movies(filter_movies(movies, dict(self.filters), self.search), self.ordering)
+        return sort_movies(filter_movies(movies, self.filters, self.search), self.ordering)
 
 
 def parse_query(

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from movies.http.stored_documents import stored_document
-from movies.openapi import JSON, problem
+from movies.openapi import problem
 from totoro.problem_types import PROBLEM_TYPES, ProblemType
 
 
@@ -33,8 +33,6 @@ class ProblemListView(APIView):
     @swagger_auto_schema(
         operation_id="listProblems",
         operation_summary="List the problem types",
-        tags=["problems"],
-        produces=[JSON],
         responses={
             200: ProblemTypeSerializer(many=True),
             406: problem("The Accept header allows none of the media types on offer."),
@@ -55,7 +53,6 @@ class ProblemView(APIView):
     @swagger_auto_schema(
         operation_id="getProblem",
         operation_summary="Get a problem type",
-        tags=["problems"],
         manual_parameters=[
             openapi.Parameter(
                 "name",
@@ -65,7 +62,6 @@ class ProblemView(APIView):
                 required=True,
             )
         ],
-        produces=[JSON],
         responses={
             200: ProblemTypeSerializer,
             404: problem("No problem type has this name."),
