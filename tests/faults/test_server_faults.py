@@ -278,7 +278,7 @@ def test_exits_when_no_worker_can_load_the_application() -> None:
     environment = {
         **clean_environment(),
         "DJANGO_SECRET_KEY": "only-for-this-test",
-        "DJANGO_SETTINGS_MODULE": "tests.support.unloadable_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.settings.unloadable",
         "PORT": str(free_port()),
     }
 

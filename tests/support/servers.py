@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT_SECONDS = 20.0
 NOBODY = 65534
 # Packages of the development environment that are not installed in production.
-HIDDEN_PACKAGES = ROOT / "tests" / "support" / "hidden_packages"
+HIDDEN_PACKAGES = ROOT / "tests" / "support" / "python_patches" / "hidden_packages"
 
 
 def package_folder(package: str) -> Path:

@@ -18,8 +18,8 @@ from rest_framework import exceptions as drf
 from fake_ghibli import FakeGhibli
 from services import exceptions
 from services.exceptions import MovieNotFound, MoviesUnavailable, Reason, TotoroError, UpstreamError
-from tests.support.broken_urls import SECRET
 from tests.support.servers import Totoro
+from tests.support.settings.broken_urls import SECRET
 from totoro.exception_handler import PROBLEM_TYPE_BY_EXCEPTION, problem_type_of
 from totoro.problem_types import PROBLEM_TYPES
 
@@ -41,7 +41,7 @@ def tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
 @pytest.fixture
 def broken(settings: Settings) -> Client:
     """A client of the API and of views that raise."""
-    settings.ROOT_URLCONF = "tests.support.broken_urls"
+    settings.ROOT_URLCONF = "tests.support.settings.broken_urls"
     return Client(raise_request_exception=False)
 
 

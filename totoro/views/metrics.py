@@ -8,7 +8,7 @@ from rest_framework.renderers import StaticHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from totoro.internal_clients import is_internal
+from totoro.observability.internal_clients import is_internal
 from totoro.observability.metrics import AllWorkers
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.broken_urls import LOCAL, SECRET
 from tests.support.servers import Totoro, wait_until
+from tests.support.settings.broken_urls import LOCAL, SECRET
 
 Line = dict[str, Any]
 
@@ -33,7 +33,7 @@ def lines_of(server: Totoro, path: str, **headers: str) -> list[Line]:
 
 def test_every_line_is_a_json_object(tmp_path: Path) -> None:
     server = Totoro(
-        tmp_path, DJANGO_SETTINGS_MODULE="tests.support.broken_settings", ACCESS_LOG="on"
+        tmp_path, DJANGO_SETTINGS_MODULE="tests.support.settings.broken", ACCESS_LOG="on"
     )
     for path in ("/livez", "/none/", "/drf/bug/", "/django/bug/", "/movies/%0a%7b%7d%0a/"):
         server.get(path)
@@ -135,7 +135,7 @@ def test_logs_no_request_without_the_access_log(tmp_path: Path) -> None:
 
 
 def test_logs_server_errors_with_their_request_id_without_the_access_log(tmp_path: Path) -> None:
-    server = Totoro(tmp_path, DJANGO_SETTINGS_MODULE="tests.support.broken_settings")
+    server = Totoro(tmp_path, DJANGO_SETTINGS_MODULE="tests.support.settings.broken")
     try:
         for path, status in (
             ("/drf/bug/", 500),

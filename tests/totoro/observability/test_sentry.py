@@ -14,8 +14,8 @@ import sentry_sdk
 
 from fake_ghibli import FakeGhibli
 from fake_ghibli.listener import Listener
-from tests.support.broken_urls import LOCAL, SECRET
 from tests.support.servers import HIDDEN_PACKAGES, ROOT, Totoro, free_port, wait_until
+from tests.support.settings.broken_urls import LOCAL, SECRET
 from totoro.settings import VERSION
 
 BUG = "/django/bug/"
@@ -73,7 +73,7 @@ def reporting(inbox: Sentry, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The real server, with views that fail, a DSN, and no upstream."""
     server = Totoro(
         tmp_path_factory.mktemp("reporting"),
-        DJANGO_SETTINGS_MODULE="tests.support.broken_settings",
+        DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
         GHIBLI_API_BASE_URL=f"http://127.0.0.1:{free_port()}",
         SENTRY_DSN=inbox.dsn,
         SENTRY_ENVIRONMENT="tests",
@@ -205,7 +205,7 @@ def test_reports_bugs_in_dev_under_another_environment(sentry: Sentry, tmp_path:
     server = Totoro(
         tmp_path,
         DJANGO_CONFIGURATION="Dev",
-        DJANGO_SETTINGS_MODULE="tests.support.broken_settings",
+        DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
         SENTRY_DSN=sentry.dsn,
     )
     server.get(BUG)

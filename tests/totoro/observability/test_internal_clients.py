@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from totoro import internal_clients
+from totoro.observability import internal_clients
 
 # The addresses under which Docker's proxy forwards connections.
 BEHIND_DOCKER = ["172.17.0.1", "fd00::1", "::ffff:172.17.0.1"]

@@ -41,7 +41,7 @@ EXCEPTIONS = {
     "tests/faults/test_server_faults.py": {"crash"},
 }
 # History, which is not rewritten, and this list.
-EXCLUDED = {"CHANGELOG.md", "tests/test_glossary.py"}
+EXCLUDED = {"CHANGELOG.md", "tests/project/test_glossary.py"}
 EXCLUDED_FOLDERS = ("services/migrations/",)
 FOLDERS = (
     "services",

@@ -4,8 +4,8 @@ from totoro import settings
 
 
 class Dev(settings.Dev):
-    ROOT_URLCONF = "tests.support.broken_urls"
+    ROOT_URLCONF = "tests.support.settings.broken_urls"
 
 
 class Production(settings.Production):
-    ROOT_URLCONF = "tests.support.broken_urls"
+    ROOT_URLCONF = "tests.support.settings.broken_urls"
