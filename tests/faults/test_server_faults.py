@@ -296,7 +296,9 @@ def test_exits_when_no_worker_can_load_the_application() -> None:
     assert "Worker crash loop detected" in process.stderr
 
 
-def test_starts_without_a_warning(server: Totoro) -> None:
+def test_starts_without_a_warning(tmp_path: Path) -> None:
+    server = Totoro(tmp_path)
+    server.terminate()
     lines = server.log.read_text().splitlines()
 
     assert [line for line in lines if json.loads(line)["level"] == "warning"] == []
