@@ -126,14 +126,14 @@ class Refresher:
             self._publish(attempt, snapshot)
         except Superseded:
             log.info("refresh_superseded", token=attempt.token)
-            return self._count(attempt, Outcome.SUPERSEDED)
+            return self._finish(attempt, Outcome.SUPERSEDED)
         except UpstreamError as error:
             return self._fail(attempt, error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the refresh has failed)
             bugs.exception("refresh_error")
             detail = f"a bug in Totoro: {type(error).__name__}"
             return self._fail(attempt, UpstreamError(Reason.INTERNAL, detail))
-        refreshed = self._count(attempt, Outcome.SUCCEEDED, snapshot)
+        refreshed = self._finish(attempt, Outcome.SUCCEEDED, snapshot)
         log.info("refresh_succeeded", token=attempt.token, seconds=round(refreshed.seconds, 3))
         self._log_end_of_outage(attempt.state)
         return refreshed
@@ -173,7 +173,7 @@ class Refresher:
     def _fail(self, attempt: Attempt, error: UpstreamError) -> Refreshed:
         if self._is_closed:  # cut off by close(), which is nobody's failure
             return Refreshed(Outcome.FAILED, error=error)
-        refreshed = self._count(attempt, Outcome.FAILED, error=error)
+        refreshed = self._finish(attempt, Outcome.FAILED, error=error)
         self._back_off(attempt, error)
         state, now = self._process.state, self._process.now()
         log.warning(
@@ -197,13 +197,14 @@ class Refresher:
         with suppress(Superseded):
             self._process.apply(attempt.reading, transition)
 
-    def _count(
+    def _finish(
         self,
         attempt: Attempt,
         outcome: Outcome,
         snapshot: Snapshot | None = None,
         error: UpstreamError | None = None,
     ) -> Refreshed:
+        """Count the refresh, and return how it ended."""
         seconds = self._clock.boot() - attempt.started
         metrics.refreshes.labels(outcome, error.reason if error else "").inc()
         metrics.refresh_duration.labels(outcome).observe(seconds)
