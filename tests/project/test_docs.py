@@ -115,11 +115,24 @@ def test_a_path_that_is_named_exists(name: str) -> None:
 
 @every_document
 def test_a_name_of_the_code_that_is_quoted_exists(name: str) -> None:
-    code = "\n".join([read("Makefile"), read(".env.template"), *map(Path.read_text, CODE)])
-    # ALL_CAPS and CamelCase.
-    names = re.findall(r"`([A-Z]\w*[A-Z_]\w*|[A-Z][a-z]+[A-Z]\w*)`", without_examples(name))
+    text = without_examples(name)
+    all_caps = re.findall(r"`([A-Z]+_?[A-Z_]+)`", text)
+    camel_case = re.findall(r"`([A-Z][a-z]+[A-Z]\w*)`", text)
 
-    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+    assert unknown_names(all_caps + camel_case) == []
+
+
+@every_document
+def test_a_class_that_a_diagram_shows_exists(name: str) -> None:
+    diagrams = re.findall(r"^```mermaid\n.*?^```", read(name), re.MULTILINE | re.DOTALL)
+    classes = re.findall(r"\b[A-Z][a-z]+[A-Z][a-z]+\b", "".join(diagrams))
+
+    assert unknown_names(classes) == []
+
+
+def unknown_names(names: list[str]) -> list[str]:
+    code = "\n".join([read("Makefile"), read(".env.template"), *map(Path.read_text, CODE)])
+    return [name for name in names if not re.search(rf"\b{name}\b", code)]
 
 
 def test_operations_describes_every_metric_and_no_other() -> None:
