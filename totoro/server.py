@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import resource
-import select
 import signal
 import threading
 import time
@@ -40,6 +39,7 @@ OTHER_FILES = 2 * 256 + 128
 MIN_FILES = 1024
 
 STOP_TIMEOUT_SECONDS = 30
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PARENT_CHECK_SECONDS = 0.2
 
 
@@ -99,40 +99,43 @@ def is_not_thread_advice(record: logging.LogRecord) -> bool:
 
 
 def reset_signal_handlers() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
 def load_application() -> WSGIApplication:
-    """Return the WSGI application, in a worker that stops when the server does."""
+    """Return the WSGI application, in a worker that stops on a signal or when the server is gone."""
     server = multiprocessing.parent_process()
     assert server
-    signals, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=stop_with_server, args=(server.pid, signals), daemon=True).start()
+    # For this thread and all that are started from now on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    threading.Thread(target=stop_on_signal, daemon=True).start()
+    threading.Thread(target=stop_with_server, args=(server.pid,), daemon=True).start()
     application: WSGIApplication = import_string(APPLICATION)
     return application
 
 
-def stop_with_server(server: int, signals: int) -> None:
+def stop_on_signal() -> None:
+    """Wait for a stop signal, and call granian's handler once.
+
+    Python runs handlers in the main thread. There granian's deadlocks if a second signal interrupts it:
+    Ctrl-C reaches workers from the terminal and, as SIGTERM, from the server.
+    """
+    number = signal.sigwait(STOP_SIGNALS)
+    handler = signal.getsignal(number)
+    if not callable(handler):  # granian has not set its own yet: no request has come
+        os._exit(1)
+    handler(number, None)
+
+
+def stop_with_server(server: int) -> None:
     """Wait until the server process is gone, then stop this worker, which would block the port.
 
     A server that was killed (SIGKILL, out of memory) cannot stop its workers. The kernel could
     (PR_SET_PDEATHSIG), but only on Linux.
-
-    `signals` is the reading end of Python's wakeup descriptor. The kernel may deliver a signal to any
-    thread, while the main thread sleeps on in granian's shutdown and handles nothing. So the first
-    signal is sent once more, to the main thread.
     """
-    is_forwarded = False
     while os.getppid() == server:
-        ready, _, _ = select.select([signals], [], [], PARENT_CHECK_SECONDS)
-        if ready:
-            [number, *_] = os.read(signals, 64)
-            if not is_forwarded:
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
-                is_forwarded = True
+        time.sleep(PARENT_CHECK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_TIMEOUT_SECONDS)
     os._exit(1)

@@ -232,6 +232,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
     CORS_ALLOW_HEADERS = [*default_headers, "if-none-match", "if-modified-since", "x-request-id"]
     CORS_EXPOSE_HEADERS = [
+        "Age",
         "ETag",
         "Link",
         "Retry-After",
@@ -303,7 +304,7 @@ class Dev(Base):
     SECRET_KEY = variable(
         get_random_secret_key(), env.secret_key, name="DJANGO_SECRET_KEY", secret=True
     )
-    # The bundled catalogue, which is years old, is served when the Ghibli API is out of reach.
+    # The bundled catalogue, which may be years old, is served when the Ghibli API is out of reach.
     STALE_IF_ERROR = variable("3153600000", env.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True

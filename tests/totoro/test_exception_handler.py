@@ -24,7 +24,7 @@ from totoro.exception_handler import PROBLEM_TYPE_BY_EXCEPTION, problem_type_of
 from totoro.problem_types import PROBLEM_TYPES
 
 KEYS = ["type", "title", "status", "detail", "instance", "message", "request_id"]
-EXPOSED = ["ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
+EXPOSED = ["Age", "ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy"]
 EXPOSED += ["X-Request-ID", "Cache-Status"]
 # A failed refresh: the services turn it into MoviesUnavailable or serve stale data.
 NEVER_RAISED_TO_VIEWS = {UpstreamError}

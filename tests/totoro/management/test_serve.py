@@ -44,6 +44,24 @@ def test_stops_on_sigterm(tmp_path: Path, processes: int) -> None:
     assert server.log.read_text().count("Spawning worker-") == processes
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("attempt", range(3))  # a race: it used to hang in half of the cases
+def test_stops_at_once_when_workers_get_the_signal_too(
+    tmp_path: Path, number: int, attempt: int
+) -> None:
+    """As with Ctrl-C in a terminal, or systemd's SIGTERM to all processes of a service."""
+    server = Totoro(tmp_path, WEB_CONCURRENCY=2)
+    workers, started = server.workers, time.monotonic()
+    try:
+        for pid in [server.pid, *workers]:
+            os.kill(pid, number)
+
+        assert server.process.wait(40) == 0
+        assert time.monotonic() - started < 10  # granian would wait for half a minute
+    finally:
+        server.kill()
+
+
 @pytest.mark.slow
 def test_a_worker_stops_on_sigterm_while_it_starts(tmp_path: Path) -> None:
     server = Totoro(tmp_path)
