@@ -23,6 +23,7 @@ from services.freshness.state import SECOND, Backoff, Entry, State, microseconds
 from services.freshness.store import LEASE_SECONDS, InMemoryStore, Reading
 from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import make_snapshot
+from tests.support.reply_proxy import ReplyProxy
 from tests.support.servers import Valkey
 from totoro.settings import redis_caches
 
@@ -356,6 +357,21 @@ def redis_that_says(reply: bytes) -> Iterator[int]:
         yield server.server_address[1]
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("reply", [b"$-1\r\n", b"+QUEUED\r\n", b":7\r\n", b"*0\r\n"])
+def test_a_lease_is_acquired_whatever_redis_replies_to_set(
+    settings: Settings, valkey: Valkey, reply: bytes
+) -> None:
+    """Its holder decides: else no process would ever refresh, nor use its own memory."""
+    with ReplyProxy(valkey.port) as proxy:
+        proxy.commands, proxy.replacement = {"SET"}, reply
+        settings.CACHES = redis_caches(f"redis://127.0.0.1:{proxy.port}/0")
+        lease, _ = RedisStore(POLICY).acquire_lease()
+
+        assert lease
+        assert valkey.client.get(LEASE) == lease.encode()
+    assert in_redis(settings, valkey).acquire_lease()[0] is None
 
 
 def every_call(store: RedisStore) -> dict[str, Callable[[], object]]:
