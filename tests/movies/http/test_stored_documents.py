@@ -5,7 +5,9 @@ import re
 
 import pytest
 import requests
+from django.test import Client
 
+from movies.http.stored_documents import MAX_DOCUMENTS, documents
 from tests.support.servers import Totoro
 from totoro.middleware import STRICT_POLICY
 
@@ -65,3 +67,12 @@ def test_an_error_on_a_page_has_the_strict_content_security_policy(server: Totor
 
     assert response.status_code == 404
     assert response.headers["Content-Security-Policy"] == STRICT_POLICY
+
+
+def test_prefixes_that_clients_make_up_do_not_fill_the_memory(api: Client) -> None:
+    for number in range(MAX_DOCUMENTS + 10):
+        prefix = f"/prefix-{number}"
+        problem = api.get("/problems/not-found/", SCRIPT_NAME=prefix).json()
+        assert problem["type"] == f"{prefix}/problems/not-found/"
+
+    assert 0 < len(documents) <= MAX_DOCUMENTS
