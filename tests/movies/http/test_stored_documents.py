@@ -6,6 +6,7 @@ import re
 import pytest
 import requests
 from django.test import Client
+from django.test.utils import override_script_prefix
 
 from movies.http.stored_documents import MAX_DOCUMENTS, documents
 from tests.support.servers import Totoro
@@ -71,8 +72,9 @@ def test_an_error_on_a_page_has_the_strict_content_security_policy(server: Totor
 
 def test_prefixes_that_clients_make_up_do_not_fill_the_memory(api: Client) -> None:
     for number in range(MAX_DOCUMENTS + 10):
-        prefix = f"/prefix-{number}"
-        problem = api.get("/problems/not-found/", SCRIPT_NAME=prefix).json()
-        assert problem["type"] == f"{prefix}/problems/not-found/"
+        prefix = f"/prefix-{number}/"
+        with override_script_prefix(prefix):
+            problem = api.get("/problems/not-found/").json()
+        assert problem["type"] == f"{prefix}problems/not-found/"
 
     assert 0 < len(documents) <= MAX_DOCUMENTS
