@@ -2,7 +2,7 @@
 
 `InMemoryStore` is for one process: the embedded default, and what a process uses while Redis is away.
 redis_store.py shares the same between processes and hosts. No rule is decided here: what may be
-published, and when to back off, is in state.py.
+published is in fencing.py, when to back off in policy.py.
 """
 
 import threading
