@@ -172,7 +172,7 @@ class RedisStore(InMemoryStore):
         return is_acquired, self._believed(document, time, boot, wall)
 
     def _believed(self, document: Any, time: int, boot: int, wall: datetime) -> Reading:
-        """Return what may be believed of a document, and remove one that holds more than that."""
+        """Return what may be believed of a document, and replace one that holds more than that."""
         state = self._decode(document)
         if state is None:
             return Reading(State(), time)
@@ -180,7 +180,9 @@ class RedisStore(InMemoryStore):
         believed = clamp(shifted, self._policy, boot, microseconds(wall), time)
         tokens = [[entry.token for entry in each.entries] for each in (shifted, believed)]
         if tokens[0] != tokens[1] or shifted.backoff != believed.backoff:
-            self._refuse(STATE, "not plausible")
+            self._report(STATE, "not plausible")
+            # Not without looking: another worker may have published meanwhile.
+            self._replace(document, believed, {})
         return Reading(believed, time, document)
 
     def _replace(self, expected: bytes, state: State, bodies: dict[str, bytes]) -> bool:
@@ -210,9 +212,12 @@ class RedisStore(InMemoryStore):
 
     def _refuse(self, key: str, why: str) -> None:
         """Remove a value that is not ours: it would prevent writes."""
+        self._report(key, why)
+        self.redis.client.unlink(key)
+
+    def _report(self, key: str, why: str) -> None:
         metrics.redis_invalid_values.inc()
         log.warning("redis_value_invalid", key=key, error=why)
-        self.redis.client.unlink(key)
 
 
 def _movies_key(digest: str) -> str:

@@ -14,7 +14,8 @@ JOIN_SECONDS = 2.0
 class RefreshThread:
     """Calls `step` when woken and when the seconds that it returned are over (None: not by itself).
 
-    If `step` raises an unexpected exception, `recover` returns when to call it again. `interrupt` ends a step early.
+    If `step` raises an unexpected exception, `recover` returns when to call it again. `interrupt` ends
+    a step early.
     """
 
     def __init__(

@@ -264,6 +264,17 @@ def test_a_backoff_without_an_end_is_not_believed(redis_store: RedisStore) -> No
     assert redis_store.read().state.backoff is None
 
 
+def test_an_implausible_backoff_costs_no_entry(redis_store: RedisStore) -> None:
+    state, snapshot = made(1)
+    backoff = Backoff(1, Reason.DNS, boot() + 3600 * SECOND)
+    state = msgspec.structs.replace(state, backoff=backoff)
+    redis_store.compare_and_set(redis_store.read(), state, [snapshot])
+
+    for store in (redis_store, RedisStore(POLICY)):
+        assert store.read().state.newest_token == 1
+        assert store.read().state.backoff is None
+
+
 def test_an_entry_from_redis_ends_when_the_wall_clock_says_so(
     redis_store: RedisStore, valkey: Valkey
 ) -> None:
