@@ -8,7 +8,6 @@ from services.catalogue.entities import Movie
 from services.exceptions import MovieNotFound
 from services.freshness.cache import CacheResult, MovieCache
 from services.freshness.policy import Policy
-from services.freshness.redis_store import RedisStore
 from services.freshness.store import InMemoryStore
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
@@ -41,8 +40,13 @@ def movie_cache() -> MovieCache:
         settings.STALE_IF_ERROR,
         max_waiting=settings.REQUEST_THREADS // 2,
     )
+    store = InMemoryStore()
+    if settings.REDIS_URL:
+        from services.freshness.redis_store import RedisStore  # with redis-py, 6 MB
+
+        store = RedisStore(policy)
     return MovieCache(
-        RedisStore(policy) if settings.REDIS_URL else InMemoryStore(),
+        store,
         DatabaseStore(history=settings.SNAPSHOT_HISTORY),
         GhibliClient(settings.GHIBLI_API_BASE_URL),
         policy,

@@ -20,7 +20,6 @@ from django.conf import settings
 
 from services import metrics
 from services.clock import Clock
-from services.redis_connection import KEY_PREFIX, RedisClient
 
 # About 0.5 KB each, so that a flood of addresses costs a process 5 MB. A client that is evicted loses
 # what was left of its batch or, without Redis, starts a new window.
@@ -81,6 +80,8 @@ class QuotaStatus(NamedTuple):
 
 class RedisQuotas:
     def __init__(self, rate: Rate, clock: Clock | None = None) -> None:
+        from services.redis_connection import KEY_PREFIX, RedisClient  # with redis-py, 6 MB
+
         self._redis = RedisClient("quotas", clock or Clock())
         self._script = self._redis.client.register_script(TAKE_BATCH)
         self._args = [rate.limit, rate.period * 1000, math.ceil(rate.limit / BATCHES_PER_LIMIT)]

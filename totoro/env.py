@@ -11,7 +11,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 import dj_database_url
-from sentry_sdk.utils import Dsn
 
 # The key in .env.template, which `make create-env-vars-from-template` replaces by a random one.
 TEMPLATE_SECRET = "filled-in-by-make"  # noqa: S105 (the one value that is never accepted)
@@ -101,8 +100,12 @@ def _names(text: str) -> list[str]:
 
 
 def sentry_dsn(text: str) -> str:
+    if not text:
+        return text
+    from sentry_sdk.utils import Dsn  # which takes time and 4 MB
+
     try:
-        return str(Dsn(text)) if text else text
+        return str(Dsn(text))
     except ValueError:
         raise ValueError("must be empty or a Sentry DSN like https://key@host/1") from None
 

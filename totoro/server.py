@@ -1,5 +1,6 @@
 """Granian, set up to limit connections, replace killed workers and stop on SIGTERM."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
+
+from totoro.preload import UNUSED_PACKAGES, hidden, preload
 
 ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
 APPLICATION = "totoro.wsgi.application"
@@ -69,6 +72,8 @@ def serve(connections: int) -> None:
         # Changes that level only: the settings have set up logging for granian too.
         log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
     )
+    if multiprocessing.get_start_method() == "fork":  # the default on Linux until Python 3.13
+        server.on_startup(preload)
     server.serve(target_loader=load_application, wrap_loader=False)
 
 
@@ -111,7 +116,9 @@ def load_application() -> WSGIApplication:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     threading.Thread(target=stop_on_signal, daemon=True).start()
     threading.Thread(target=stop_with_server, args=(server.pid,), daemon=True).start()
-    application: WSGIApplication = import_string(APPLICATION)
+    with hidden(UNUSED_PACKAGES):
+        application: WSGIApplication = import_string(APPLICATION)
+    gc.freeze()  # what serves all requests is not garbage
     return application
 
 

@@ -16,8 +16,17 @@ from pathlib import Path
 import pytest
 
 from fake_ghibli import FakeGhibli
-from tests.support.processes import process_state
-from tests.support.servers import ROOT, Totoro, clean_environment, end, free_port, wait_until
+from tests.support.processes import needs_fork, process_state
+from tests.support.servers import (
+    ROOT,
+    SPAWNED_WORKERS,
+    Totoro,
+    clean_environment,
+    end,
+    free_port,
+    manage,
+    wait_until,
+)
 
 MIB = 1024 * 1024
 HALF_A_REQUEST = b"GET /movies/ HTTP/1.1\r\nHost: loc"
@@ -273,24 +282,31 @@ def test_keeps_serving_when_a_worker_is_killed_repeatedly(
         end(server)
 
 
+UNLOADABLE = {
+    **clean_environment(),
+    "DJANGO_SECRET_KEY": "only-for-this-test",
+    "DJANGO_SETTINGS_MODULE": "tests.support.settings.unloadable",
+}
+
+
+@needs_fork
+def test_exits_before_it_starts_workers_that_cannot_load_the_application() -> None:
+    environment = {**UNLOADABLE, "PORT": str(free_port())}
+
+    process = manage("serve", environment=environment, check=False)
+
+    assert process.returncode == 1
+    *_, last = process.stderr.splitlines()
+    assert last == "ModuleNotFoundError: No module named 'tests.faults.no_such_module'"
+    assert "Spawning worker" not in process.stderr
+
+
 @pytest.mark.slow
 def test_exits_when_no_worker_can_load_the_application() -> None:
-    environment = {
-        **clean_environment(),
-        "DJANGO_SECRET_KEY": "only-for-this-test",
-        "DJANGO_SETTINGS_MODULE": "tests.support.settings.unloadable",
-        "PORT": str(free_port()),
-    }
+    """Where each worker imports it for itself."""
+    environment = {**UNLOADABLE, "PYTHONPATH": SPAWNED_WORKERS, "PORT": str(free_port())}
 
-    process = subprocess.run(
-        [sys.executable, "manage.py", "serve"],
-        cwd=ROOT,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    process = manage("serve", environment=environment, check=False)
 
     assert process.returncode == 1
     assert "Worker crash loop detected" in process.stderr

@@ -2,9 +2,14 @@
 
 import os
 from contextlib import suppress
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import pytest
+
+needs_fork = pytest.mark.skipif(
+    get_start_method() != "fork", reason="needs workers that are forked"
+)
 
 
 def proc(pid: int) -> Path:

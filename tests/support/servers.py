@@ -30,6 +30,8 @@ TIMEOUT_SECONDS = 20.0
 NOBODY = 65534
 # Packages of the development environment that are not installed in production.
 HIDDEN_PACKAGES = ROOT / "tests" / "support" / "python_patches" / "hidden_packages"
+# For PYTHONPATH: workers that are not forked.
+SPAWNED_WORKERS = f"{HIDDEN_PACKAGES.parent / 'spawned_workers'}:{HIDDEN_PACKAGES}"
 
 
 def package_folder(package: str) -> Path:

@@ -1,15 +1,18 @@
 """Error reports to Sentry, without personal data; on if SENTRY_DSN is set."""
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import sentry_sdk
-from sentry_sdk.integrations.logging import ignore_logger
-from sentry_sdk.types import Event, Hint
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
 
 
 def start_sentry(dsn: str, *, environment: str, release: str) -> None:
     if not dsn:
         return
+    import sentry_sdk
+    from sentry_sdk.integrations.logging import ignore_logger
+
     sentry_sdk.init(
         dsn=dsn,
         environment=environment,
@@ -24,7 +27,7 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
     ignore_logger("django.security.DisallowedHost")
 
 
-def without_personal_data(event: Event, hint: Hint) -> Event:
+def without_personal_data(event: "Event", hint: "Hint") -> "Event":
     """Remove client and server from an event. Of the request, method and path remain."""
     request = event.get("request", {})
     event["request"] = {

@@ -17,7 +17,7 @@ class Command(BaseCommand):
         check_port()
         connections = server.connection_limit()
         with metrics_folder() as folder:
-            # prometheus_client reads it when it is imported, which only the workers do.
+            # prometheus_client reads it when it is imported.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             server.serve(connections)
 
