@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARK := var/benchmarks/venv
 MANAGE := $(BIN)/python manage.py
 DEV := DJANGO_CONFIGURATION=$${DJANGO_CONFIGURATION:-Dev}
 COMPOSE := docker compose
@@ -44,6 +45,9 @@ TTL ?= 10
 soak: $(VENV)/test staticfiles/.made ## Send RATE (300) requests a second for MINUTES (10), with random faults
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --rate $(RATE) --ttl $(TTL) $(ARGS)
 
+benchmark: $(VENV)/test $(BENCHMARK)/installed staticfiles/.made ## Measure speed and memory, beside other servers (ARGS="--help" lists the options)
+	$(BIN)/python -m benchmarks $(ARGS)
+
 install: $(VENV)/main staticfiles/.made ## Install what `make serve` needs, except the database
 
 serve: ## Start the production server with the current environment variables
@@ -83,6 +87,12 @@ lock: var/poetry/bin/poetry ## Update poetry.lock and requirements/ after a chan
 	$< export --quiet --output requirements/main.txt
 	$< export --quiet --output requirements/dev.txt --with dev
 	$< export --quiet --output requirements/test.txt --with dev,test
+
+lock-benchmark: $(BENCHMARK)/installed ## Update benchmarks/requirements.txt after a change in benchmarks/requirements.in
+	$(BENCHMARK)/bin/pip install --quiet pip-tools
+	$(BENCHMARK)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file benchmarks/requirements.txt \
+	  benchmarks/requirements.in
 
 create-env-vars-from-template: ## Create .env and .poetry.env from their templates, with random secrets
 	@sh scripts/create-env-vars.sh
@@ -127,6 +137,11 @@ $(VENV)/test: requirements/test.txt | $(BIN)/python
 	$(INSTALL)
 	@touch $@ $(VENV)/dev $(VENV)/main
 
+$(BENCHMARK)/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCHMARK)
+	$(BENCHMARK)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
 # Most of drf-yasg's 25 MB are files that no page uses: source maps, the old Redoc, module builds.
 staticfiles/.made: requirements/main.txt totoro/static_files.py $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
 	@DJANGO_SECRET_KEY=none-needed-to-copy-files $(MANAGE) collectstatic --verbosity 0 --no-input \
@@ -137,6 +152,6 @@ var/poetry/bin/poetry:
 	$(PYTHON) -m venv var/poetry
 	var/poetry/bin/pip install --quiet poetry==2.5.1 poetry-plugin-export poetry-plugin-pypi-mirror
 
-.PHONY: help run dev database test test-fast test-browser test-faults soak install serve fake-ghibli static check format \
-  shell openapi migrations lock create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
+.PHONY: help run dev database test test-fast test-browser test-faults soak benchmark install serve fake-ghibli static check format \
+  shell openapi migrations lock lock-benchmark create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
   docker-totoro-server-down docker-run-tests

@@ -23,7 +23,7 @@ DOCUMENTS = [
 
 CODE = [
     file
-    for package in ("services", "movies", "totoro", "fake_ghibli", "tests")
+    for package in ("services", "movies", "totoro", "fake_ghibli", "benchmarks", "tests")
     for file in (ROOT / package).rglob("*.py")
     if file != Path(__file__)
 ]
@@ -107,7 +107,8 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 @every_document
 def test_a_path_that_is_named_exists(name: str) -> None:
     paths = re.findall(
-        r"`((?:services|movies|totoro|fake_ghibli|tests|docs|scripts)/[\w./-]*)`", read(name)
+        r"`((?:services|movies|totoro|fake_ghibli|benchmarks|tests|docs|scripts)/[\w./-]*)`",
+        read(name),
     )
 
     assert [path for path in paths if not (ROOT / path).exists()] == []

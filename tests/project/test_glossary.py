@@ -47,6 +47,7 @@ FOLDERS = (
     "services",
     "movies",
     "totoro",
+    "benchmarks",
     "fake_ghibli",
     "tests",
     "docs",

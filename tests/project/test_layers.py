@@ -52,6 +52,7 @@ ONLY_IN = {
     "configurations": ["totoro/settings.py", "totoro/wsgi.py", "manage.py"],
     "sentry_sdk": ["totoro/observability/sentry.py", "totoro/env.py"],
     "fake_ghibli": ["fake_ghibli/"],
+    "benchmarks": [],
     "tests": [],
     # They execute what they read.
     "pickle": [],

@@ -1,0 +1,1 @@
+"""A benchmark of Totoro against other servers on this machine: `make benchmark`, see README.md."""

@@ -1,0 +1,108 @@
+"""The command line: python -m benchmarks."""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.capacity import measure_connections, measure_leases, measure_peers
+from benchmarks.load import BenchmarkError
+from benchmarks.report import report
+from benchmarks.run import Options, Run
+from benchmarks.servers import VENV
+from benchmarks.workloads import WORKLOADS
+from tests.support.servers import ROOT
+
+PARTS = {
+    "peers": measure_peers,
+    "connections": measure_connections,
+    "leases": measure_leases,
+}
+PUBLISHED = (ROOT / "benchmarks" / "results.json", ROOT / "docs" / "images")
+UNPUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3, help="of each sample")
+    names = ", ".join([*PARTS, *WORKLOADS])
+    parser.add_argument(
+        "--only", nargs="+", choices=[*PARTS, *WORKLOADS], metavar="NAME", help=f"of {names}"
+    )
+    parser.add_argument("--quick", action="store_true", help="to try it: one round of one second")
+    parser.add_argument(
+        "--publish", action="store_true", help="update the committed results and the plots in docs/"
+    )
+    arguments = parser.parse_args()
+    if arguments.publish and (arguments.quick or arguments.only):
+        parser.error("only a complete run may be published")
+    return arguments
+
+
+def options(arguments: argparse.Namespace) -> Options:
+    only = arguments.only or []
+    workloads = [WORKLOADS[name] for name in only if name in WORKLOADS]
+    return Options(
+        rounds=1 if arguments.quick else arguments.rounds,
+        seconds=1 if arguments.quick else arguments.seconds,
+        workloads=workloads or list(WORKLOADS.values()),
+        growth=() if arguments.quick else (10, 100),
+        requests=10_000 if arguments.quick else 100_000,
+        expiry_seconds=12 if arguments.quick else 45,
+    )
+
+
+def parts(arguments: argparse.Namespace) -> list[str]:
+    if not arguments.only:
+        return list(PARTS)
+    chosen = [name for name in arguments.only if name in PARTS]
+    has_workload = any(name in WORKLOADS for name in arguments.only)
+    return list(dict.fromkeys([*(["peers"] if has_workload else []), *chosen]))
+
+
+def check_machine() -> None:
+    missing = [name for name in ("wrk", "nginx") if not shutil.which(name)]
+    if missing:
+        sys.exit(f"Missing: apt-get install {' '.join(missing)}")
+    if not {0, 1} <= os.sched_getaffinity(0):
+        sys.exit("Needs two cores: one for the server, one for the load generator.")
+
+
+def machine() -> dict[str, str]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def plot(results: Path, folder: Path) -> None:
+    command = [str(VENV / "python"), "-m", "benchmarks.plot", str(results), str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_machine()
+    run = Run(options(arguments))
+    run.results.machine = machine()
+    file, images = PUBLISHED if arguments.publish else UNPUBLISHED
+    try:
+        for name in parts(arguments):
+            PARTS[name](run)
+    except (BenchmarkError, KeyboardInterrupt) as error:
+        sys.exit(f"\n{error!r}")
+    run.progress.clear()
+    run.results.save(file)
+    print(report(run.results))
+    if "peers" in parts(arguments):
+        plot(file, images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Capacity: requests per CPU-second of Totoro and its peers."""
+
+from contextlib import ExitStack
+
+from benchmarks.names import TOTORO_IN_MEMORY_LEASES, TOTORO_REDIS_LEASES, TOTORO_WITHOUT_CACHE
+from benchmarks.run import Run
+from benchmarks.server import Server
+from benchmarks.servers import Launcher, check_same_data
+from benchmarks.workloads import LIST
+
+FILMS = 22
+MANY_CLIENTS = "many_clients.lua"
+# So that a client can say its address.
+LEASED_QUOTA = {"THROTTLE_RATE": "60000/min", "TRUSTED_PROXIES": "1"}
+
+
+def measure_peers(run: Run) -> None:
+    """Measure all servers with the Ghibli API's catalogue, and Totoro with larger ones."""
+    with ExitStack() as stack:
+        run.progress("starting the servers")
+        servers = [(server, FILMS) for server in peers(stack.enter_context(run.launcher()))]
+        for times in run.options.growth:
+            launcher = stack.enter_context(run.launcher(times))
+            servers += [(server, FILMS * times) for server in totoros(launcher)]
+        for workload in run.options.workloads:
+            run.measure(servers, workload)
+
+
+def peers(launcher: Launcher) -> list[Server]:
+    totoro, without_cache = totoros(launcher)
+    servers = [
+        totoro,
+        without_cache,
+        launcher.bare_wsgi(totoro),
+        launcher.drf(),
+        launcher.fastapi_redis(),
+        launcher.fastapi_memory(),
+        launcher.blacksheep(),
+        launcher.nginx_cache(launcher.totoro(RESPONSE_CACHE="on")),
+        launcher.nginx_static(),
+    ]
+    check_same_data(servers)
+    return servers
+
+
+def totoros(launcher: Launcher) -> list[Server]:
+    return [
+        launcher.totoro(RESPONSE_CACHE="on"),
+        launcher.totoro(TOTORO_WITHOUT_CACHE, RESPONSE_CACHE="off"),
+    ]
+
+
+def measure_connections(run: Run) -> None:
+    with run.launcher() as launcher:
+        totoro, without_cache = totoros(launcher)
+        servers = [totoro, without_cache, launcher.bare_wsgi(totoro)]
+        for connections in (1, 256):
+            run.measure([(server, FILMS) for server in servers], LIST, connections)
+
+
+def measure_leases(run: Run) -> None:
+    """Measure a rate at which workers take quota from Redis, for 64 clients that use it up slowly."""
+    with run.launcher() as launcher:
+        redis = launcher.redis_url()
+        servers = [
+            launcher.totoro(TOTORO_IN_MEMORY_LEASES, MANY_CLIENTS, **LEASED_QUOTA),
+            launcher.totoro(TOTORO_REDIS_LEASES, MANY_CLIENTS, REDIS_URL=redis, **LEASED_QUOTA),
+        ]
+        run.measure([(server, FILMS) for server in servers], LIST)

@@ -1,0 +1,13 @@
+"""The names of the servers, as the tables and the plot show them."""
+
+TOTORO = "Totoro"
+TOTORO_WITHOUT_CACHE = "Totoro, response cache off"
+TOTORO_REDIS_LEASES = "Totoro, 64 clients, Redis"
+TOTORO_IN_MEMORY_LEASES = "Totoro, 64 clients"
+BARE_WSGI = "bare WSGI on granian"
+DRF = "DRF + cache_page + Redis"
+FASTAPI_REDIS = "FastAPI + Redis"
+FASTAPI_MEMORY = "FastAPI in memory"
+BLACKSHEEP = "BlackSheep + Redis"
+NGINX_CACHE = "Totoro behind nginx"
+NGINX_STATIC = "nginx, static files"

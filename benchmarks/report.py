@@ -1,0 +1,81 @@
+"""The results as tables."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.bars import BARS
+from benchmarks.names import BARE_WSGI
+from benchmarks.results import Case, Results
+
+Row = Sequence[str]
+
+
+def table(title: str, header: Row, rows: Iterable[Row]) -> str:
+    """Return an aligned table; all columns but the first are aligned to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    texts = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    ]
+    return "\n".join([title, "", *(text.rstrip() for text in texts), ""])
+
+
+def report(results: Results) -> str:
+    return "\n".join([*capacity_tables(results), *figures_table(results), bars_table(results)])
+
+
+def capacity_tables(results: Results) -> list[str]:
+    header = ["", "requests/CPU-s", "to bare WSGI", "requests/s", "p50 ms", "p99 ms", "MB"]
+    kinds = dict.fromkeys((case[1:]) for case in results.measurements)
+    return [
+        table(
+            f"{workload}, {connections} connections, {movies:,} movies",
+            header,
+            [
+                row(results, case)
+                for case in results.measurements
+                if case[1:] == (workload, connections, movies)
+            ],
+        )
+        for workload, connections, movies in kinds
+    ]
+
+
+def row(results: Results, case: Case) -> Row:
+    measurement = results.measurements[case]
+    return [
+        case.server,
+        f"{measurement.capacity:,.0f}",
+        number(results.ratio(case, case._replace(server=BARE_WSGI))),
+        f"{measurement.rate:,.0f}",
+        f"{measurement.p50_ms:.2f}",
+        f"{measurement.p99_ms:.2f}",
+        f"{measurement.memory_mb:.0f}",
+    ]
+
+
+def figures_table(results: Results) -> list[str]:
+    rows = [[name, number(value)] for name, value in results.figures.items()]
+    return [table("Other figures", ["", "measured"], rows)] if rows else []
+
+
+def bars_table(results: Results) -> str:
+    rows = [
+        [
+            bar.measure,
+            number(bar.value(results)),
+            f"{'≤' if bar.is_limit else '≥'} {bar.bar:g}",
+            "" if bar.aim is None else f"{bar.aim:g}",
+            bar.verdict(results),
+        ]
+        for bar in BARS
+    ]
+    return table("Bars", ["", "measured", "bar", "aim", "verdict"], rows)
+
+
+def number(value: float | None) -> str:
+    """Return a number with three digits or more; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,75 @@
+"""What all parts of the benchmark share: options, results, and servers that end with their part."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.catalogue import upstream
+from benchmarks.load import LOAD_CORE
+from benchmarks.process_tree import pinned, pss_mb
+from benchmarks.progress import Progress
+from benchmarks.results import Case, Results
+from benchmarks.server import Server
+from benchmarks.servers import Launcher
+from benchmarks.workloads import Workload
+from tests.support.servers import Valkey
+
+CONNECTIONS = 32
+WARM_UP_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    rounds: int
+    seconds: int
+    workloads: Sequence[Workload]
+    # By how much the catalogues are multiplied that show how costs grow.
+    growth: Sequence[int]
+    # How many requests a worker's memory is measured after, and for how long expiries are watched.
+    requests: int
+    expiry_seconds: int
+
+
+@dataclass
+class Run:
+    options: Options
+    results: Results = field(default_factory=Results)
+    progress: Progress = field(default_factory=Progress)
+
+    @contextmanager
+    def launcher(self, times: int = 1) -> Iterator[Launcher]:
+        """Start an upstream with the catalogue `times` times, and Redis, for the servers of a part."""
+        with ExitStack() as stack:
+            prefix = "totoro-benchmark-"
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
+            with pinned(LOAD_CORE):
+                ghibli = stack.enter_context(upstream(times))
+                valkey = Valkey("--databases", "64")
+            stack.callback(valkey.terminate)
+            yield Launcher(stack, folder, ghibli.url, valkey.url)
+
+    def measure(
+        self,
+        servers: Iterable[tuple[Server, int]],
+        workload: Workload,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """Measure servers in turn, in several rounds; each comes with its number of movies."""
+        cases = [
+            (Case(server.name, workload.name, connections, movies), server)
+            for server, movies in servers
+            if workload in server.workloads
+        ]
+        for turn in range(self.options.rounds + 1):
+            for case, server in cases:
+                self._measure(case, server, workload, turn)
+
+    def _measure(self, case: Case, server: Server, workload: Workload, turn: int) -> None:
+        at = f"{case.workload}, {case.connections} connections, {case.movies:,} movies"
+        self.progress(f"{at}, round {turn} of {self.options.rounds}: {case.server}")
+        seconds = self.options.seconds if turn else WARM_UP_SECONDS
+        sample = server.measure(workload, connections=case.connections, seconds=seconds)
+        if turn:
+            self.results.add(case, sample, sum(map(pss_mb, server.pids)))

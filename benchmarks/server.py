@@ -1,0 +1,63 @@
+"""A running server: a request to it, and a measurement of it."""
+
+import http.client
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from benchmarks.load import DEFAULT_SCRIPT, BenchmarkError, Sample, measure
+from benchmarks.workloads import WORKLOADS, Workload
+
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+@dataclass(frozen=True)
+class Server:
+    """`pids`: the processes whose trees serve its requests."""
+
+    name: str
+    url: str
+    pids: Sequence[int]
+    workloads: Sequence[Workload] = tuple(WORKLOADS.values())
+    script: str = DEFAULT_SCRIPT
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return Response(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+    def responds(self) -> bool:
+        try:
+            return self.get("/movies/").status == 200
+        except (ConnectionError, http.client.HTTPException):
+            return False
+
+    def measure(self, workload: Workload, *, connections: int, seconds: int) -> Sample:
+        """Measure; again if a refresh has ended the validity of the ETag that was sent."""
+        for _ in range(TRIES):
+            headers = self._headers(workload)
+            self.get(workload.path, headers)  # fills the caches, which may have expired
+            url = self.url + workload.path
+            sample = measure(self.pids, url, headers, connections, seconds, self.script)
+            if self.get(workload.path, headers).status == workload.status:
+                return sample
+        raise BenchmarkError(f"{self.name}: {workload.name} is not a {workload.status}")
+
+    def _headers(self, workload: Workload) -> Mapping[str, str]:
+        if workload.status == 304:
+            return {"If-None-Match": self.get(workload.path).header("ETag")}
+        return workload.headers
