@@ -17,6 +17,7 @@ class MovieService:
     def __init__(self, cache: MovieCache) -> None:
         self._cache = cache
         self.health = cache.health
+        self.hit = cache.hit
         self.close = cache.close
 
     def list(self) -> CacheResult:

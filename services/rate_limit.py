@@ -102,36 +102,20 @@ class RedisQuotas:
 class Window:
     """A client's window as far as this process knows it. Hold `lock` while using the rest."""
 
-    __slots__ = ("_batch", "_earliest_end", "_latest_end", "_remaining", "lock")
+    __slots__ = ("batch", "earliest_end", "latest_end", "lock", "remaining")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._batch = self._remaining = 0
+        # Requests left of the batch, and in the window beyond it.
+        self.batch = self.remaining = 0
         # When the window ends is known only to the length of the round trip to Redis. From the earliest
         # end on, the batch is not used any more; clients are asked to wait for the latest.
-        self._earliest_end = self._latest_end = 0.0
-
-    @property
-    def remaining(self) -> int:
-        return self._batch + self._remaining
-
-    def needs_batch(self, now: float) -> bool:
-        return now >= self._earliest_end or (not self._batch and self._remaining > 0)
+        self.earliest_end = self.latest_end = 0.0
 
     def start_batch(self, batch: Batch, requested_at: float, received_at: float) -> None:
-        self._batch, self._remaining = batch.size, batch.remaining
-        self._earliest_end = requested_at + batch.seconds_left
-        self._latest_end = received_at + batch.seconds_left
-
-    def use_request(self) -> bool:
-        """Use one request of the batch. Return False if there is none."""
-        if not self._batch:
-            return False
-        self._batch -= 1
-        return True
-
-    def seconds_left(self, now: float) -> float:
-        return max(self._latest_end - now, 0.0)
+        self.batch, self.remaining = batch.size, batch.remaining
+        self.earliest_end = requested_at + batch.seconds_left
+        self.latest_end = received_at + batch.seconds_left
 
 
 class RateLimiter:
@@ -148,16 +132,18 @@ class RateLimiter:
             window = self._window_of(client)
         with window.lock:
             now = self._clock.boot()
-            if window.needs_batch(now):
+            if now >= window.earliest_end or (not window.batch and window.remaining):
                 batch = self._take_batch(client)
                 if batch is None:
                     return None
-                window.start_batch(batch, requested_at=now, received_at=self._clock.boot())
-            is_allowed = window.use_request()
-            if not is_allowed:
-                metrics.throttled_requests.inc()
-            reset = window.seconds_left(self._clock.boot())
-            return QuotaStatus(is_allowed, window.remaining, reset, self._rate)
+                requested_at, now = now, self._clock.boot()
+                window.start_batch(batch, requested_at, received_at=now)
+            is_allowed = window.batch > 0
+            window.batch -= is_allowed
+            remaining, reset = window.batch + window.remaining, max(window.latest_end - now, 0.0)
+        if not is_allowed:
+            metrics.throttled_requests.inc()
+        return QuotaStatus(is_allowed, remaining, reset, self._rate)
 
 
 class Unlimited:

@@ -12,7 +12,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+# Those that proxies are known to send.
+NAMES = ("FOR", "HOST", "PORT", "PREFIX", "PROTO", "SERVER")
 HEADER_PREFIX = "HTTP_X_FORWARDED_"
+HEADERS = [HEADER_PREFIX + name for name in NAMES]
 # Set in the environ if the request had any such header.
 FORWARDED = "totoro.forwarded"
 # No segment begins with a dot: `..` could lead elsewhere.
@@ -26,25 +29,24 @@ class TrustedProxies:
         self._application, self._proxies = application, proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # One search is cheaper than one for each name, and most requests have none of these headers.
-        if HEADER_PREFIX in " ".join(environ):
-            names = [name for name in environ if name.startswith(HEADER_PREFIX)]
-            headers = {name.removeprefix(HEADER_PREFIX): environ.pop(name) for name in names}
+        # Most requests have none of these headers.
+        if not environ.keys().isdisjoint(HEADERS):
+            values = {name: environ.pop(HEADER_PREFIX + name, "") for name in NAMES}
             environ[FORWARDED] = True
             if self._proxies:
-                environ.update(trusted_variables(headers, self._proxies))
+                environ.update(trusted_variables(values, self._proxies))
         return self._application(environ, start_response)
 
 
 def trusted_variables(headers: Mapping[str, str], proxies: int) -> dict[str, str]:
     """Return the environ variables that the headers set. Host is not one: proxies pass it on."""
     variables = {}
-    addresses = headers.get("FOR", "").split(",")
+    addresses = headers["FOR"].split(",")
     if len(addresses) >= proxies and "%" not in addresses[-proxies]:
         with suppress(ValueError):
             variables["REMOTE_ADDR"] = str(ip_address(addresses[-proxies].strip()))
-    if (scheme := headers.get("PROTO", "").lower()) in ("http", "https"):
+    if (scheme := headers["PROTO"].lower()) in ("http", "https"):
         variables["wsgi.url_scheme"] = scheme
-    if SAFE_PATH.fullmatch(path := headers.get("PREFIX", "").removesuffix("/")):
+    if SAFE_PATH.fullmatch(path := headers["PREFIX"].removesuffix("/")):
         variables["SCRIPT_NAME"] = path
     return variables

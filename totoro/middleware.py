@@ -1,8 +1,6 @@
-import logging
 import math
 import re
 import time
-import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -18,12 +16,10 @@ from django.utils.deprecation import MiddlewareMixin
 from services.clock import Clock
 from totoro.exception_handler import problem_response
 from totoro.observability.metrics import responses
+from totoro.observability.requests import log_request, request_id_of
 from totoro.problem_types import HOST_NOT_ALLOWED, URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
-
-# Nothing in it can break out of a header or a log line.
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 # For JSON: nothing in it may load or run, should a browser show it as a page.
 STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -50,40 +46,22 @@ class ExactMethodMiddleware(MiddlewareMixin):
 
 
 class RequestIDMiddleware:
-    """Give each request an ID, in its response and in every log line; count and log responses.
-
-    Server errors are always logged, so that a client's `request_id` can be found. With ACCESS_LOG,
-    all requests are.
-    """
+    """Give each request an ID, in its response and in every log line; count and log responses."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        client_id = request.headers.get("X-Request-ID", "")
-        request_id = client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
+        request_id = request_id_of(request.META)
         request.request_id = request_id  # type: ignore[attr-defined]
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             started = time.perf_counter()
             response = self._get_response(request)
-            log_request(request, response, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            log_request(request.META, request.path, response.status_code, seconds)
         response["X-Request-ID"] = request_id
         responses.labels(response.status_code).inc()
         return response
-
-
-def log_request(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
-    is_server_error = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if is_server_error or settings.ACCESS_LOG:
-        # A warning: an error would be a second event in Sentry, beside the exception itself.
-        log.log(
-            logging.WARNING if is_server_error else logging.INFO,
-            "request",
-            method=request.method,
-            path=request.path,
-            status=response.status_code,
-            seconds=round(seconds, 6),
-        )
 
 
 class RetryExpiredMiddleware:

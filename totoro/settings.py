@@ -162,11 +162,12 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     SENTRY_ENVIRONMENT = variable("production", str)
     LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     ACCESS_LOG = variable("off", env.boolean)
+    RESPONSE_CACHE = variable("on", env.boolean)
     WEB_CONCURRENCY = variable("1", env.integer(1, 64))
     PORT = variable("8000", env.integer(1, 65_535))
     # Per process, created when needed: the number of requests that it handles at once. Enough for 1,000
     # clients who wait for a refresh in eight processes; at most half of the threads may wait.
-    REQUEST_THREADS = 256
+    REQUEST_THREADS = 64
 
     INSTALLED_APPS = [
         "whitenoise.runserver_nostatic",

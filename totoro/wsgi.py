@@ -1,6 +1,7 @@
 """The WSGI application that granian serves."""
 
 import sys
+from wsgiref.types import WSGIApplication
 
 from configurations.wsgi import application as django_application
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.urls import get_resolver
 from services.movies import movie_service
 from services.rate_limit import rate_limiter
 from totoro.forwarded import TrustedProxies
+from totoro.response_cache import ResponseCache
 
 __all__ = ["application"]
 
@@ -17,7 +19,10 @@ __all__ = ["application"]
 # the CPU time.
 sys.setswitchinterval(0.02)
 
-application = TrustedProxies(django_application, settings.TRUSTED_PROXIES)
+application: WSGIApplication = django_application
+if settings.RESPONSE_CACHE:
+    application = ResponseCache(application)
+application = TrustedProxies(application, settings.TRUSTED_PROXIES)
 
 # Before the first requests, which would wait for these imports and each create a service.
 get_resolver().url_patterns  # noqa: B018 (reading them imports the views)

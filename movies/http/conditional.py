@@ -4,6 +4,7 @@ Conditional requests follow RFC 9110, section 13, Cache-Control and Age RFC 9111
 """
 
 import math
+from functools import lru_cache
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
@@ -13,6 +14,10 @@ from rest_framework.exceptions import APIException
 from movies.http.content_encoding import should_gzip
 from movies.http.representations import Representation
 from services.freshness.cache import CacheResult, CacheStatus
+
+# Where a request's environ has the snapshot and the body of its response, for the response cache. None:
+# it must not be stored.
+STORABLE = "totoro.storable"
 
 
 class PreconditionFailed(APIException):
@@ -27,13 +32,17 @@ def freshness_headers(result: CacheResult) -> dict[str, str]:
             "Age": str(math.ceil(result.age)),
             "Cache-Status": f"totoro; hit; ttl={math.floor(result.ttl)}; detail={result.reason}",
         }
-    ttl = max(math.floor(result.ttl), 0)
     status = "hit" if result.status is CacheStatus.HIT else "fwd=miss; fwd-status=200; stored"
-    return {
+    return dict(fresh_headers(status, max(math.floor(result.ttl), 0)))
+
+
+@lru_cache(256)
+def fresh_headers(status: str, ttl: int) -> tuple[tuple[str, str], ...]:
+    return (
         # max-age is what is left, so there is no Age: caches would subtract it again.
-        "Cache-Control": f"public, max-age={ttl}",
-        "Cache-Status": f"totoro; {status}; ttl={ttl}",
-    }
+        ("Cache-Control", f"public, max-age={ttl}"),
+        ("Cache-Status", f"totoro; {status}; ttl={ttl}"),
+    )
 
 
 def movies_response(
@@ -41,7 +50,9 @@ def movies_response(
 ) -> HttpResponse:
     modified = int(result.snapshot.timestamp.timestamp())
     response = conditional_response(request, representation, freshness_headers(result), modified)
-    if result.status is not CacheStatus.STALE:
+    is_stale = result.status is CacheStatus.STALE
+    request.META[STORABLE] = None if is_stale else (result.snapshot, response.content)
+    if not is_stale:
         response.expires_at = result.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
     return response
 

@@ -40,12 +40,12 @@ def count_request(environ: MutableMapping[str, Any]) -> QuotaStatus | None:
     return status
 
 
-def rate_limit_headers(status: QuotaStatus) -> dict[str, str]:
+def rate_limit_headers(status: QuotaStatus) -> list[tuple[str, str]]:
     limit, period = status.rate
-    return {
-        "RateLimit-Policy": f'"default";q={limit};w={period}',
-        "RateLimit": f'"default";r={status.remaining};t={math.ceil(status.reset)}',
-    }
+    return [
+        ("RateLimit-Policy", f'"default";q={limit};w={period}'),
+        ("RateLimit", f'"default";r={status.remaining};t={math.ceil(status.reset)}'),
+    ]
 
 
 class ClientThrottle(BaseThrottle):
@@ -57,7 +57,7 @@ class ClientThrottle(BaseThrottle):
         self._status = count_request(request.META)
         if self._status is None:
             return True
-        view.headers |= rate_limit_headers(self._status)
+        view.headers |= dict(rate_limit_headers(self._status))
         return self._status.is_allowed
 
     def wait(self) -> float | None:

@@ -1,8 +1,8 @@
 """MovieCache: what a request calls."""
 
 import random
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from services import metrics
 from services.catalogue.snapshot import Snapshot
@@ -34,24 +34,28 @@ class CacheStatus(StrEnum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheResult:
-    """A snapshot for a client.
+class CacheResult(NamedTuple):
+    """A snapshot for a client, with `ttl` seconds left.
 
-    `age` and `ttl` in seconds; the `ttl` of a stale result is negative or 0, and `reason` says why it
-    is stale. `expires_at`: the instant of the boot clock until which every worker serves it.
+    A stale one has a `ttl` that is negative or 0, its `age` in seconds, and the reason why it is stale.
+    `expires_at`: the instant of the boot clock until which every worker serves it.
     """
 
     snapshot: Snapshot
     status: CacheStatus
-    age: float
     ttl: float
     expires_at: float
+    age: float = 0.0
     reason: Reason | None = None
 
 
 _results = {status: metrics.cache_results.labels(status) for status in CacheStatus}
 _unavailable = metrics.cache_results.labels("unavailable")
+
+
+def fresh_result(entry: Entry, snapshot: Snapshot, now: int, status: CacheStatus) -> CacheResult:
+    expires_at = entry.expires_at
+    return CacheResult(snapshot, status, (expires_at - now) / SECOND, expires_at / SECOND)
 
 
 class MovieCache:
@@ -83,15 +87,21 @@ class MovieCache:
     # For requests
 
     def get(self) -> CacheResult:
-        """Return what is in use; MoviesUnavailable if there is nothing. A hit takes no lock."""
+        """Return what is in use; MoviesUnavailable if there is nothing."""
+        result = self.hit() or self._miss()
+        _results[result.status].inc()
+        return result
+
+    def hit(self) -> CacheResult | None:
+        """Return the entry in use, or None, without counting the result. Takes no lock."""
         now, state = self.process.now(), self.process.state
         entry = entry_at(state, now)
         snapshot = self.process.snapshots.get(entry.token) if entry else None
         if not entry or not snapshot:
-            return self._miss()
+            return None
         if self._requested_entry is not entry:
             self._note_request(entry, now)
-        return self._result(entry, snapshot, now, CacheStatus.HIT)
+        return fresh_result(entry, snapshot, now, CacheStatus.HIT)
 
     def _miss(self) -> CacheResult:
         generation = self.process.generation  # before looking: what comes in meanwhile counts
@@ -140,7 +150,7 @@ class MovieCache:
                 until = min(deadline, pending.valid_from) if pending else deadline
                 process.changed.wait((until - now) / SECOND)
         if entry:
-            return self._result(entry, process.snapshots[entry.token], now, CacheStatus.MISS)
+            return fresh_result(entry, process.snapshots[entry.token], now, CacheStatus.MISS)
         return self._stale(self._backoff_reason() if has_failed else Reason.SLOW, now)
 
     def _backoff_reason(self) -> Reason:
@@ -154,19 +164,10 @@ class MovieCache:
             backoff = self.process.state.backoff
             left = (backoff.until - now) / SECOND if backoff else 0.0
             raise MoviesUnavailable(reason, retry_after=left if left > 0 else RETRY_SECONDS)
-        _results[CacheStatus.STALE].inc()
         age = (now - last.born) / SECOND
         ttl = min(self._policy.ttl - age, 0.0)
         expires_at = (last.born + self._policy.lifetime) / SECOND
-        return CacheResult(last.snapshot, CacheStatus.STALE, age, ttl, expires_at, reason)
-
-    def _result(
-        self, entry: Entry, snapshot: Snapshot, now: int, status: CacheStatus
-    ) -> CacheResult:
-        _results[status].inc()
-        ttl = (entry.expires_at - now) / SECOND
-        age = self._policy.lifetime / SECOND - ttl
-        return CacheResult(snapshot, status, age, ttl, entry.expires_at / SECOND)
+        return CacheResult(last.snapshot, CacheStatus.STALE, ttl, expires_at, age, reason)
 
     def _note_request(self, entry: Entry | None, now: int) -> None:
         """Remember that a request came in this situation, and wake the thread if that is news."""

@@ -38,6 +38,7 @@ DEFAULTS = {
     "SENTRY_ENVIRONMENT": "production",
     "LOG_LEVEL": "INFO",
     "ACCESS_LOG": False,
+    "RESPONSE_CACHE": True,
     "WEB_CONCURRENCY": 1,
     "PORT": 8000,
 }
@@ -91,6 +92,8 @@ VALID = [
     ("LOG_LEVEL", "debug", "DEBUG"),
     ("ACCESS_LOG", "True", True),
     ("ACCESS_LOG", "off", False),
+    ("RESPONSE_CACHE", "on", True),
+    ("RESPONSE_CACHE", "off", False),
     ("WEB_CONCURRENCY", "4", 4),
     ("PORT", "80", 80),
 ]
@@ -155,6 +158,7 @@ INVALID = [
     ("LOG_LEVEL", "verbose"),
     ("ACCESS_LOG", ""),
     ("ACCESS_LOG", "2"),
+    ("RESPONSE_CACHE", "maybe"),
     ("WEB_CONCURRENCY", "0"),
     ("WEB_CONCURRENCY", "auto"),
     ("PORT", "65536"),

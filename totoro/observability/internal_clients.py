@@ -7,12 +7,12 @@ from pathlib import Path
 
 from django.http import HttpRequest
 
-from totoro.forwarded import FORWARDED
+from totoro.forwarded import FORWARDED, HEADER_PREFIX
 
 IPV4_ROUTES = Path("/proc/net/route")
 IPV6_ROUTES = Path("/proc/net/ipv6_route")
 # A proxy adds one of the first when it forwards a request; a browser the last for another site's page.
-FORWARDING_HEADERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "Origin")
+FORWARDING_HEADERS = {FORWARDED, "HTTP_X_REAL_IP", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_ORIGIN"}
 
 
 def is_internal(request: HttpRequest) -> bool:
@@ -21,7 +21,10 @@ def is_internal(request: HttpRequest) -> bool:
     The default gateway does not count: in a container it is Docker's proxy, behind whose address
     public clients appear. A proxy that adds none of the headers must refuse /metrics by itself.
     """
-    if FORWARDED in request.META or any(name in request.headers for name in FORWARDING_HEADERS):
+    is_forwarded = any(
+        name in FORWARDING_HEADERS or name.startswith(HEADER_PREFIX) for name in request.META
+    )
+    if is_forwarded:
         return False
     try:
         address = ip_address(request.META.get("REMOTE_ADDR", ""))

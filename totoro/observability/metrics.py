@@ -1,6 +1,10 @@
 """What is counted here, and how the counts of all workers are added up."""
 
+import threading
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
@@ -9,6 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import MutexValue, ValueClass
 
 from services.clock import Clock
+from services.metrics import cache_results
 
 responses = Counter("totoro_responses", "Responses by status.", ["status"])
 # From zero: Prometheus sees no increase in a series that begins with 1.
@@ -16,10 +21,47 @@ for _status in (200, 304, 400, 404, 429, 500, 503):
     responses.labels(_status)
 
 
+# How late the hits of the response cache are counted.
+FLUSH_SECONDS = 0.2
+
+
+class HitCounter:
+    """Counts the hits of the response cache, all those of a fifth of a second at once.
+
+    An increment of a counter that workers share takes 1.5 µs, and a hit needs two: a third of its time.
+    """
+
+    def __init__(self) -> None:
+        # Appending is atomic, so no hit is lost between threads.
+        self._statuses: deque[int] = deque()
+        self._timer: threading.Timer | None = None
+        self._flushing = threading.Lock()
+        Finalize(self, self.flush, exitpriority=10)  # workers run no atexit
+
+    def count(self, status: int) -> None:
+        self._statuses.append(status)
+        if self._timer is None:
+            self._timer = threading.Timer(FLUSH_SECONDS, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def flush(self) -> None:
+        self._timer = None  # first, so that a hit during the flush starts a new one
+        with self._flushing:
+            tally = Tally(self._statuses.popleft() for _ in range(len(self._statuses)))
+        for status, number in tally.items():
+            responses.labels(status).inc(number)
+        cache_results.labels("hit").inc(tally.total())
+
+
+hits = HitCounter()
+
+
 class AllWorkers(Collector):
     """The metrics of every worker if `serve` has set up a folder for them, else of this process."""
 
     def collect(self) -> Iterator[Metric]:
+        hits.flush()
         registry = REGISTRY
         if ValueClass is not MutexValue:
             registry = CollectorRegistry()

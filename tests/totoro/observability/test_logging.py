@@ -111,7 +111,7 @@ def test_the_access_log_contains_no_personal_data(broken_server: Totoro) -> None
     assert request == {
         "event": "request",
         "level": "info",
-        "logger": "totoro.middleware",
+        "logger": "totoro.observability.requests",
         "method": "GET",
         "path": "/livez",
         "status": 200,

@@ -1,0 +1,186 @@
+"""The response cache: complete responses to /movies/ in front of Django, a small shared cache (RFC 9111).
+
+It stores Django's response when the view says of which snapshot it is, and serves it while that snapshot
+is in use: the movie cache alone decides what is fresh, and notices requests that call for a refresh. The
+rate limit, request ID, metrics and access log are the same as in Django. Whatever is not a plain hit is
+left to Django, so RESPONSE_CACHE=off changes speed and nothing else.
+"""
+
+import math
+import re
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+from structlog.contextvars import bound_contextvars
+
+from movies.http.bounded_store import BoundedStore
+from movies.http.conditional import STORABLE, fresh_headers
+from movies.http.content_encoding import prefers_gzip
+from movies.http.throttling import count_request, rate_limit_headers
+from movies.query.parameters import LIST_PARAMETERS
+from services.catalogue.snapshot import Snapshot
+from services.clock import Clock
+from services.movies import movie_service
+from totoro.observability.metrics import hits
+from totoro.observability.requests import log_request, request_id_of
+
+OK = "200 OK"
+NOT_MODIFIED = "304 Not Modified"
+# Headers that differ between requests for the same response.
+OF_REQUEST = {"X-Request-ID", "RateLimit", "RateLimit-Policy", "Cache-Control", "Cache-Status"}
+# Headers that a 304 lacks.
+OF_BODY = {"Content-Type", "Content-Length", "Content-Encoding"}
+# One entity tag. The comparison is weak: it ignores the W/ (RFC 9110, section 13.1.2).
+ENTITY_TAG = re.compile(r'(?:W/)?("[^",]*")')
+
+# Of the parts of a request that are remembered, together. Longer requests are rare.
+MAX_LENGTH = 1024
+MAX_KEYS = 4096
+MAX_RESPONSES = 1024
+# At 2,200 movies the list has 4.5 MB.
+MAX_BYTES = 16 * 1024 * 1024
+
+Headers = list[tuple[str, str]]
+Key = tuple[object, ...]
+
+
+class StoredResponse(NamedTuple):
+    body: list[bytes]
+    headers: Headers
+    headers_of_304: Headers
+    etag: str
+    last_modified: str
+
+    def status_for(self, environ: WSGIEnvironment) -> str | None:
+        """Return the status by the request's conditions; None if Django is to evaluate them."""
+        if tag := environ.get("HTTP_IF_NONE_MATCH"):
+            match = ENTITY_TAG.fullmatch(tag)
+            if not match:
+                return None
+            return NOT_MODIFIED if match[1] == self.etag else OK
+        if date := environ.get("HTTP_IF_MODIFIED_SINCE"):
+            return NOT_MODIFIED if date == self.last_modified else None
+        return OK
+
+
+class ResponseCache:
+    """WSGI middleware."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+        self._clock = Clock()
+        # Replaced together, when another snapshot is in use.
+        self._current: tuple[Snapshot | None, BoundedStore[StoredResponse]]
+        self._current = None, BoundedStore(MAX_RESPONSES, MAX_BYTES)
+        self._canonical_key = lru_cache(MAX_KEYS)(canonical_key)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = time.perf_counter()
+        key = self._key(environ)
+        if not key:
+            return self._application(environ, start_response)
+        result = movie_service().hit()
+        stored = self._responses_of(result.snapshot).get(key) if result else None
+        if not result or not stored:
+            return self._fetch(key, environ, start_response)
+        status = stored.status_for(environ)
+        quota = count_request(environ) if status else None
+        is_refused = quota and not quota.is_allowed
+        # The thread may have been paused for seconds, so that the response has expired meanwhile.
+        if not status or is_refused or result.expires_at < self._clock.boot():
+            return self._application(environ, start_response)
+        request_id = request_id_of(environ)
+        headers = [
+            *(stored.headers if status is OK else stored.headers_of_304),
+            *fresh_headers("hit", max(math.floor(result.ttl), 0)),
+            *(rate_limit_headers(quota) if quota else ()),
+            ("X-Request-ID", request_id),
+        ]
+        start_response(status, headers)
+        code = 200 if status is OK else 304
+        hits.count(code)
+        if settings.ACCESS_LOG:
+            with bound_contextvars(request_id=request_id):
+                path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+                log_request(environ, path, code, time.perf_counter() - started)
+        return stored.body if status is OK else []
+
+    def _fetch(
+        self, key: Key, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Let Django respond, and store its response if that is allowed."""
+        status, headers = "", Headers()
+
+        def start(*response: Any) -> Any:
+            nonlocal status, headers
+            status, headers = response[:2]
+            return start_response(*response)
+
+        response = self._application(environ, start)
+        result = movie_service().hit() if status == OK else None
+        snapshot, body = environ.get(STORABLE) or (None, b"")
+        # The debug toolbar changes the body.
+        is_complete = ("Content-Length", str(len(body))) in headers
+        if result and result.snapshot is snapshot and is_complete:
+            self._responses_of(snapshot).put(key, stored_response(body, headers), len(body))
+        return response
+
+    def _responses_of(self, snapshot: Snapshot) -> BoundedStore[StoredResponse]:
+        current = self._current
+        if current[0] is not snapshot:
+            self._current = current = snapshot, BoundedStore(MAX_RESPONSES, MAX_BYTES)
+        return current[1]
+
+    def _key(self, environ: WSGIEnvironment) -> Key | None:
+        """Return what the response depends on, or None if the request is left to Django."""
+        get = environ.get
+        host, query, accept = get("HTTP_HOST", ""), environ["QUERY_STRING"], get("HTTP_ACCEPT", "")
+        path, encoding = environ["PATH_INFO"], get("HTTP_ACCEPT_ENCODING", "")
+        if (
+            environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+            or len(host) + len(path) + len(query) + len(accept) + len(encoding) > MAX_LENGTH
+            or "HTTP_IF_MATCH" in environ
+            or "HTTP_IF_UNMODIFIED_SINCE" in environ
+            or ("HTTP_ORIGIN" in environ and not settings.CORS_ALLOW_ALL_ORIGINS)
+        ):
+            return None
+        site = environ["SCRIPT_NAME"], environ["wsgi.url_scheme"], host
+        return self._canonical_key(site, path, query, accept, encoding)
+
+
+def canonical_key(
+    site: tuple[str, str, str], path: str, query: str, accept: str, encoding: str
+) -> Key | None:
+    """Return equal keys for requests with the same response; None if Django is to decide."""
+    prefix, _, host = site
+    parameters = canonical_query(query)
+    if parameters is None or not path.isascii() or not is_allowed_host(host):
+        return None
+    # Only pages, which need parameters, have links with scheme and host.
+    return path, parameters, site if parameters else prefix, accept, prefers_gzip(encoding)
+
+
+def canonical_query(query: str) -> tuple[tuple[str, str], ...] | None:
+    """Return the known parameters in order; None if one is repeated or the query is not ASCII."""
+    parameters = parse_qsl(query, keep_blank_values=True)
+    known = sorted(pair for pair in parameters if pair[0] in LIST_PARAMETERS)
+    is_repeated = len(known) > len(dict(known))
+    return None if is_repeated or not query.isascii() else tuple(known)
+
+
+def is_allowed_host(host: str) -> bool:
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def stored_response(body: bytes, headers: Headers) -> StoredResponse:
+    constant = [(name, value) for name, value in headers if name not in OF_REQUEST]
+    of_304 = [(name, value) for name, value in constant if name not in OF_BODY]
+    by_name = dict(constant)
+    return StoredResponse([body], constant, of_304, by_name["ETag"], by_name["Last-Modified"])
