@@ -4,7 +4,6 @@ import threading
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterator
-from multiprocessing.util import Finalize
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
@@ -36,14 +35,16 @@ class HitCounter:
         self._statuses: deque[int] = deque()
         self._timer: threading.Timer | None = None
         self._flushing = threading.Lock()
-        Finalize(self, self.flush, exitpriority=10)  # workers run no atexit
 
     def count(self, status: int) -> None:
         self._statuses.append(status)
         if self._timer is None:
             self._timer = threading.Timer(FLUSH_SECONDS, self.flush)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer.daemon = False  # so that a process that ends waits for it
+            try:
+                self._timer.start()
+            except RuntimeError:  # the limit of threads is reached
+                self.flush()
 
     def flush(self) -> None:
         self._timer = None  # first, so that a hit during the flush starts a new one
