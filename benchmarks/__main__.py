@@ -11,9 +11,12 @@ from pathlib import Path
 
 from benchmarks.capacity import measure_connections, measure_leases, measure_peers
 from benchmarks.load import BenchmarkError
+from benchmarks.memory import measure_memory
+from benchmarks.miss_path import measure_miss_path
 from benchmarks.report import report
 from benchmarks.run import Options, Run
 from benchmarks.servers import VENV
+from benchmarks.timings import measure_cold_start, measure_expiry
 from benchmarks.workloads import WORKLOADS
 from tests.support.servers import ROOT
 
@@ -21,6 +24,10 @@ PARTS = {
     "peers": measure_peers,
     "connections": measure_connections,
     "leases": measure_leases,
+    "miss": measure_miss_path,
+    "expiry": measure_expiry,
+    "start": measure_cold_start,
+    "memory": measure_memory,
 }
 PUBLISHED = (ROOT / "benchmarks" / "results.json", ROOT / "docs" / "images")
 UNPUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")

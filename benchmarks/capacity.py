@@ -3,12 +3,11 @@
 from contextlib import ExitStack
 
 from benchmarks.names import TOTORO_IN_MEMORY_LEASES, TOTORO_REDIS_LEASES, TOTORO_WITHOUT_CACHE
-from benchmarks.run import Run
+from benchmarks.run import FILMS, Run
 from benchmarks.server import Server
 from benchmarks.servers import Launcher, check_same_data
 from benchmarks.workloads import LIST
 
-FILMS = 22
 MANY_CLIENTS = "many_clients.lua"
 # So that a client can say its address.
 LEASED_QUOTA = {"THROTTLE_RATE": "60000/min", "TRUSTED_PROXIES": "1"}

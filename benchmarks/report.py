@@ -1,5 +1,6 @@
 """The results as tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from benchmarks.bars import BARS
@@ -7,6 +8,9 @@ from benchmarks.names import BARE_WSGI
 from benchmarks.results import Case, Results
 
 Row = Sequence[str]
+
+# A figure that was measured with catalogues of several sizes.
+OF_A_SIZE = re.compile(r"(?P<step>\w+)_ms_(?P<movies>\d+)_movies")
 
 
 def table(title: str, header: Row, rows: Iterable[Row]) -> str:
@@ -22,7 +26,14 @@ def table(title: str, header: Row, rows: Iterable[Row]) -> str:
 
 
 def report(results: Results) -> str:
-    return "\n".join([*capacity_tables(results), *figures_table(results), bars_table(results)])
+    return "\n".join(
+        [
+            *capacity_tables(results),
+            *refresh_table(results),
+            *figures_table(results),
+            bars_table(results),
+        ]
+    )
 
 
 def capacity_tables(results: Results) -> list[str]:
@@ -55,8 +66,25 @@ def row(results: Results, case: Case) -> Row:
     ]
 
 
+def refresh_table(results: Results) -> list[str]:
+    names = [match for name in results.figures if (match := OF_A_SIZE.fullmatch(name))]
+    sizes = dict.fromkeys(match["movies"] for match in names)
+    rows = [
+        [step, *(number(results.figure(f"{step}_ms_{movies}_movies")) for movies in sizes)]
+        for step in dict.fromkeys(match["step"] for match in names)
+    ]
+    header = ["", *(f"{int(movies):,} movies" for movies in sizes)]
+    return (
+        [table("A refresh and the first requests after it, CPU ms", header, rows)] if rows else []
+    )
+
+
 def figures_table(results: Results) -> list[str]:
-    rows = [[name, number(value)] for name, value in results.figures.items()]
+    rows = [
+        [name, number(value)]
+        for name, value in results.figures.items()
+        if not OF_A_SIZE.fullmatch(name)
+    ]
     return [table("Other figures", ["", "measured"], rows)] if rows else []
 
 

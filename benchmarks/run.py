@@ -17,6 +17,8 @@ from benchmarks.workloads import Workload
 from tests.support.servers import Valkey
 
 CONNECTIONS = 32
+# In the Ghibli API.
+FILMS = 22
 WARM_UP_SECONDS = 1
 
 

@@ -21,7 +21,15 @@ from benchmarks.names import (
 from benchmarks.process_tree import pinned
 from benchmarks.server import Server
 from benchmarks.workloads import DETAIL, FILTER, GZIP, LIST, NOT_MODIFIED, WORKLOADS, Workload
-from tests.support.servers import ROOT, Process, Totoro, clean_environment, free_port, wait_until
+from tests.support.servers import (
+    ROOT,
+    Process,
+    Totoro,
+    clean_environment,
+    free_port,
+    migrated_database,
+    wait_until,
+)
 
 FOLDER = Path(__file__).parent
 PEERS = FOLDER / "peers"
@@ -44,18 +52,33 @@ class Launcher:
         return f"{self._redis.removesuffix('/0')}/{next(self._numbers)}"
 
     def totoro(self, name: str = TOTORO, script: str = DEFAULT_SCRIPT, **variables: str) -> Server:
-        folder = self._folder / f"totoro-{next(self._numbers)}"
-        folder.mkdir()
-        variables = {
+        variables = {**self._variables(), **variables}
+        with pinned(SERVER_CORE):
+            process = Totoro(self._new_folder(), migrate=True, **variables)
+        self._stack.callback(process.terminate)
+        return ready(Server(name, process.url, [process.pid], script=script))
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return an environment for a program that uses Totoro without a server."""
+        database = self._new_folder() / "totoro.sqlite3"
+        database.write_bytes(migrated_database())
+        fixed = {
+            "DJANGO_SECRET_KEY": "only-for-the-benchmark",
+            "DATABASE_URL": f"sqlite:///{database}",
+        }
+        return {**clean_environment(), **self._variables(), **fixed, **variables}
+
+    def _variables(self) -> dict[str, str]:
+        return {
             "GHIBLI_API_BASE_URL": self._upstream,
             "THROTTLE_RATE": RATE,
             "PYTHONPATH": LARGE_CATALOGUE,
-            **variables,
         }
-        with pinned(SERVER_CORE):
-            process = Totoro(folder, migrate=True, **variables)
-        self._stack.callback(process.terminate)
-        return ready(Server(name, process.url, [process.pid], script=script))
+
+    def _new_folder(self) -> Path:
+        folder = self._folder / f"totoro-{next(self._numbers)}"
+        folder.mkdir()
+        return folder
 
     def bare_wsgi(self, totoro: Server) -> Server:
         for workload in (LIST, DETAIL):

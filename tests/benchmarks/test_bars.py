@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from benchmarks.bars import BARS, Bar, figure
+from benchmarks.bars import BARS, Bar
 from benchmarks.load import Sample
 from benchmarks.names import BARE_WSGI, TOTORO
-from benchmarks.report import bars_table, report
+from benchmarks.report import bars_table
 from benchmarks.results import Case, Results
 
 LIST = Case(TOTORO, "list")
@@ -61,16 +61,3 @@ def test_the_table_shows_each_bar_with_its_verdict() -> None:
     assert re.search(r"^list hit against bare WSGI +0\.7 +≥ 0\.6 +0\.75 +pass$", text, re.MULTILINE)
     assert re.search(r"^detail hit against bare WSGI +- +≥ 0\.6 +0\.75 +-$", text, re.MULTILINE)
     assert text.count("\n") == len(BARS) + 4
-
-
-def test_the_report_shows_a_server_with_capacity_rate_latency_and_memory() -> None:
-    text = report(results(totoro=[7000, 8000, 9000], bare=[10_000] * 3))
-
-    assert "list, 32 connections, 22 movies" in text
-    row = r"^Totoro +8,000 +0\.8 +4,000 +0\.90 +2\.00 +80$"
-    assert re.search(row, text, re.MULTILINE)
-
-
-def test_every_figure_that_a_bar_reads_is_shown() -> None:
-    assert figure("cold_start_seconds")(Results(figures={"cold_start_seconds": 1.5})) == 1.5
-    assert "cold_start_seconds" in report(Results(figures={"cold_start_seconds": 1.5}))
