@@ -29,8 +29,12 @@ PARTS = {
     "start": measure_cold_start,
     "memory": measure_memory,
 }
+# Processes that run or want to (a load average), without the benchmark's own.
+QUIET_LOAD = 0.5
 PUBLISHED = (ROOT / "benchmarks" / "results.json", ROOT / "docs" / "images")
-UNPUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
+UN  # Processes that run or want to (a load average), without the benchmark's own.
+QUIET_LOAD = 0.5
+PUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -76,6 +80,8 @@ def check_machine() -> None:
     missing = [name for name in ("wrk", "nginx") if not shutil.which(name)]
     if missing:
         sys.exit(f"Missing: apt-get install {' '.join(missing)}")
+    if os.getloadavg()[0] > QUIET_LOAD:
+        print("This machine is busy, which costs all servers, but not equally.", file=sys.stderr)
     if not {0, 1} <= os.sched_getaffinity(0):
         sys.exit("Needs two cores: one for the server, one for the load generator.")
 
@@ -85,6 +91,7 @@ def machine() -> dict[str, str]:
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "cores": str(os.cpu_count()),
+        "load_before": f"{os.getloadavg()[0]:.2f}",
     }
 
 

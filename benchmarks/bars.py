@@ -12,11 +12,11 @@ from benchmarks.names import (
     NGINX_CACHE,
     NGINX_STATIC,
     TOTORO,
-    TOTORO_IN_MEMORY_LEASES,
-    TOTORO_REDIS_LEASES,
+    TOTORO_WITH_REDIS,
     TOTORO_WITHOUT_CACHE,
 )
 from benchmarks.results import Case, Results
+from benchmarks.workloads import MANY_CLIENTS
 
 Value = Callable[[Results], float | None]
 
@@ -106,7 +106,7 @@ BARS = [
     ),
     Bar(
         "with Redis and leased quotas against without Redis",
-        ratio(Case(TOTORO_REDIS_LEASES, "list"), Case(TOTORO_IN_MEMORY_LEASES, "list")),
+        ratio(Case(TOTORO_WITH_REDIS, MANY_CLIENTS.name), Case(TOTORO, MANY_CLIENTS.name)),
         0.9,
     ),
 ]

@@ -2,13 +2,12 @@
 
 from contextlib import ExitStack
 
-from benchmarks.names import TOTORO_IN_MEMORY_LEASES, TOTORO_REDIS_LEASES, TOTORO_WITHOUT_CACHE
+from benchmarks.names import TOTORO_WITH_REDIS, TOTORO_WITHOUT_CACHE
 from benchmarks.run import FILMS, Run
 from benchmarks.server import Server
 from benchmarks.servers import Launcher, check_same_data
-from benchmarks.workloads import LIST
+from benchmarks.workloads import LIST, MANY_CLIENTS
 
-MANY_CLIENTS = "many_clients.lua"
 # So that a client can say its address.
 LEASED_QUOTA = {"THROTTLE_RATE": "60000/min", "TRUSTED_PROXIES": "1"}
 
@@ -32,8 +31,7 @@ def peers(launcher: Launcher) -> list[Server]:
         without_cache,
         launcher.bare_wsgi(totoro),
         launcher.drf(),
-        launcher.fastapi_redis(),
-        launcher.fastapi_memory(),
+        *launcher.fastapi(),
         launcher.blacksheep(),
         launcher.nginx_cache(launcher.totoro(RESPONSE_CACHE="on")),
         launcher.nginx_static(),
@@ -62,7 +60,7 @@ def measure_leases(run: Run) -> None:
     with run.launcher() as launcher:
         redis = launcher.redis_url()
         servers = [
-            launcher.totoro(TOTORO_IN_MEMORY_LEASES, MANY_CLIENTS, **LEASED_QUOTA),
-            launcher.totoro(TOTORO_REDIS_LEASES, MANY_CLIENTS, REDIS_URL=redis, **LEASED_QUOTA),
+            launcher.totoro(**LEASED_QUOTA),
+            launcher.totoro(TOTORO_WITH_REDIS, REDIS_URL=redis, **LEASED_QUOTA),
         ]
-        run.measure([(server, FILMS) for server in servers], LIST)
+        run.measure([(server, FILMS) for server in servers], MANY_CLIENTS)

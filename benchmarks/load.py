@@ -10,7 +10,6 @@ from benchmarks.process_tree import cpu_seconds, pinned
 
 SERVER_CORE, LOAD_CORE = 0, 1
 SCRIPTS = Path(__file__).parent
-DEFAULT_SCRIPT = "wrk.lua"
 
 
 class BenchmarkError(Exception):
@@ -61,7 +60,7 @@ def measure(
     headers: Mapping[str, str],
     connections: int,
     seconds: int,
-    script: str = DEFAULT_SCRIPT,
+    script: str,
 ) -> Sample:
     """Send as many requests as the server with these processes takes."""
     before = cpu_seconds(pids)

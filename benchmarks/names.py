@@ -2,8 +2,7 @@
 
 TOTORO = "Totoro"
 TOTORO_WITHOUT_CACHE = "Totoro, response cache off"
-TOTORO_REDIS_LEASES = "Totoro, 64 clients, Redis"
-TOTORO_IN_MEMORY_LEASES = "Totoro, 64 clients"
+TOTORO_WITH_REDIS = "Totoro + Redis"
 BARE_WSGI = "bare WSGI on granian"
 DRF = "DRF + cache_page + Redis"
 FASTAPI_REDIS = "FastAPI + Redis"

@@ -62,7 +62,7 @@ class Run:
         cases = [
             (Case(server.name, workload.name, connections, movies), server)
             for server, movies in servers
-            if workload in server.workloads
+            if server.supports(workload)
         ]
         for turn in range(self.options.rounds + 1):
             for case, server in cases:

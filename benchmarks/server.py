@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from benchmarks.load import DEFAULT_SCRIPT, BenchmarkError, Sample, measure
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.load import BenchmarkError, Sample, measure
+from benchmarks.workloads import Workload
 
 TRIES = 3
 
@@ -23,13 +23,15 @@ class Response:
 
 @dataclass(frozen=True)
 class Server:
-    """`pids`: the processes whose trees serve its requests."""
+    """`pids`: the processes whose trees serve its requests. `workloads`: None for all."""
 
     name: str
     url: str
     pids: Sequence[int]
-    workloads: Sequence[Workload] = tuple(WORKLOADS.values())
-    script: str = DEFAULT_SCRIPT
+    workloads: Sequence[Workload] | None = None
+
+    def supports(self, workload: Workload) -> bool:
+        return self.workloads is None or workload in self.workloads
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
@@ -52,7 +54,7 @@ class Server:
             headers = self._headers(workload)
             self.get(workload.path, headers)  # fills the caches, which may have expired
             url = self.url + workload.path
-            sample = measure(self.pids, url, headers, connections, seconds, self.script)
+            sample = measure(self.pids, url, headers, connections, seconds, workload.script)
             if self.get(workload.path, headers).status == workload.status:
                 return sample
         raise BenchmarkError(f"{self.name}: {workload.name} is not a {workload.status}")

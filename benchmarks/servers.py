@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load import DEFAULT_SCRIPT, SERVER_CORE, BenchmarkError
+from benchmarks.load import SERVER_CORE, BenchmarkError
 from benchmarks.names import (
     BARE_WSGI,
     BLACKSHEEP,
@@ -20,7 +20,7 @@ from benchmarks.names import (
 )
 from benchmarks.process_tree import pinned
 from benchmarks.server import Server
-from benchmarks.workloads import DETAIL, FILTER, GZIP, LIST, NOT_MODIFIED, WORKLOADS, Workload
+from benchmarks.workloads import DETAIL, FILTER, GZIP, LIST, NOT_MODIFIED, Workload
 from tests.support.servers import (
     ROOT,
     Process,
@@ -51,12 +51,12 @@ class Launcher:
         """Return the address of an unused Redis database."""
         return f"{self._redis.removesuffix('/0')}/{next(self._numbers)}"
 
-    def totoro(self, name: str = TOTORO, script: str = DEFAULT_SCRIPT, **variables: str) -> Server:
+    def totoro(self, name: str = TOTORO, **variables: str) -> Server:
         variables = {**self._variables(), **variables}
         with pinned(SERVER_CORE):
             process = Totoro(self._new_folder(), migrate=True, **variables)
         self._stack.callback(process.terminate)
-        return ready(Server(name, process.url, [process.pid], script=script))
+        return ready(Server(name, process.url, [process.pid]))
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Return an environment for a program that uses Totoro without a server."""
@@ -105,19 +105,24 @@ class Launcher:
             REDIS_URL=self.redis_url(),
         )
 
-    def fastapi_redis(self) -> Server:
-        return self._uvicorn(FASTAPI_REDIS, "fastapi_redis:app", [LIST, DETAIL, GZIP])
-
-    def fastapi_memory(self) -> Server:
-        return self._uvicorn(FASTAPI_MEMORY, "fastapi_memory:app", [LIST, DETAIL, GZIP])
+    def fastapi(self) -> list[Server]:
+        applications = {FASTAPI_REDIS: "fastapi_redis:app", FASTAPI_MEMORY: "fastapi_memory:app"}
+        return [
+            self._uvicorn(name, application, workloads, **variables)
+            for name, application in applications.items()
+            for workloads, variables in (([LIST, DETAIL], {}), ([GZIP], {"GZIP": "on"}))
+        ]
 
     def blacksheep(self) -> Server:
         return self._uvicorn(BLACKSHEEP, "blacksheep_redis:app", [LIST, DETAIL])
 
-    def _uvicorn(self, name: str, application: str, workloads: Sequence[Workload]) -> Server:
+    def _uvicorn(
+        self, name: str, application: str, workloads: Sequence[Workload], **variables: str
+    ) -> Server:
         options = ["--no-access-log", "--log-level", "warning", "--port", "{port}"]
         command = [str(VENV / "uvicorn"), "--loop", "uvloop", "--http", "httptools", *options]
-        return self._peer(name, [*command, application], workloads, REDIS_URL=self.redis_url())
+        variables |= {"REDIS_URL": self.redis_url()}
+        return self._peer(name, [*command, application], workloads, **variables)
 
     def nginx_static(self) -> Server:
         """Serve the files that `bare_wsgi` has written."""
@@ -125,12 +130,11 @@ class Launcher:
 
     def nginx_cache(self, totoro: Server) -> Server:
         upstream = totoro.url.removeprefix("http://")
-        workloads = list(WORKLOADS.values())
-        server = self._nginx(NGINX_CACHE, "nginx-cache.conf", workloads, upstream=upstream)
+        server = self._nginx(NGINX_CACHE, "nginx-cache.conf", None, upstream=upstream)
         return Server(server.name, server.url, [*server.pids, *totoro.pids])
 
     def _nginx(
-        self, name: str, template: str, workloads: Sequence[Workload], **names: str
+        self, name: str, template: str, workloads: Sequence[Workload] | None, **names: str
     ) -> Server:
         port = free_port()
         # Root's files are not for nginx' own user.
@@ -154,7 +158,7 @@ class Launcher:
         name: str,
         command: Sequence[str],
         port: int,
-        workloads: Sequence[Workload],
+        workloads: Sequence[Workload] | None,
         variables: Mapping[str, str],
     ) -> Server:
         log = self._stack.enter_context((self._folder / f"{port}.log").open("wb"))
@@ -179,7 +183,7 @@ def check_same_data(servers: Sequence[Server]) -> None:
         bodies = {
             server.name: server.get(workload.path).body.rpartition(b',"timestamp"')[0]
             for server in servers
-            if workload in server.workloads
+            if server.supports(workload)
         }
         different = [name for name, body in bodies.items() if body != bodies[servers[0].name]]
         if different:

@@ -1,5 +1,6 @@
 """FastAPI, with rendered responses in the memory of the process."""
 
+import os
 import time
 
 from fastapi import FastAPI, HTTPException, Response
@@ -8,7 +9,9 @@ from ghibli import TTL_SECONDS
 from upstream import fetch_bodies
 
 app = FastAPI()
-app.add_middleware(GZipMiddleware)
+# It costs a fifth, also of responses that it does not compress, so a server of its own has it.
+if "GZIP" in os.environ:
+    app.add_middleware(GZipMiddleware)
 
 
 class Cache:
