@@ -32,9 +32,7 @@ PARTS = {
 # Processes that run or want to (a load average), without the benchmark's own.
 QUIET_LOAD = 0.5
 PUBLISHED = (ROOT / "benchmarks" / "results.json", ROOT / "docs" / "images")
-UN  # Processes that run or want to (a load average), without the benchmark's own.
-QUIET_LOAD = 0.5
-PUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
+UNPUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
 
 
 def parse_arguments() -> argparse.Namespace:
