@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from drf_yasg import openapi
 from drf_yasg.utils import swagger_auto_schema
 
@@ -11,7 +12,6 @@ from movies.query.parameters import DETAIL_PARAMETERS, LIST_PARAMETERS
 from movies.serializers import (
     MovieDetailSerializer,
     MovieListSerializer,
-    MovieSerializer,
     ProblemSerializer,
 )
 from services.catalogue import bundled, merge
@@ -76,7 +76,10 @@ def example(api_data: Any) -> dict[str, Any]:
 def load_example_movie() -> dict[str, Any]:
     catalogue = bundled.load()
     movies = merge.build(catalogue.films, catalogue.people).movies
-    return dict(MovieSerializer(next(each for each in movies if each.id == EXAMPLE_ID)).data)
+    example: dict[str, Any] = msgspec.to_builtins(
+        next(each for each in movies if each.id == EXAMPLE_ID)
+    )
+    return example
 
 
 EXAMPLE_MOVIE = load_example_movie()

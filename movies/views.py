@@ -13,7 +13,7 @@ from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
 from movies.query.pagination import paginate
 from movies.query.parameters import DETAIL_PARAMETERS, Query, parse_query
-from movies.serializers import MovieDetailSerializer, MovieListSerializer
+from movies.serializers import MovieDetailSerializer, MovieListSerializer, encode
 from services.catalogue.entities import Movie
 from services.catalogue.snapshot import Snapshot
 from services.freshness.cache import CacheStatus
@@ -85,4 +85,4 @@ def render_json(
     headers: dict[str, str] | None = None,
 ) -> Representation:
     serializer = envelope(contents, context={"fields": query.fields})
-    return Representation(JSONRenderer().render(serializer.data), "application/json", headers)
+    return Representation(encode(serializer.data), "application/json", headers)
