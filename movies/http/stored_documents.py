@@ -15,6 +15,8 @@ from movies.http.representations import Representation
 MAX_AGE_SECONDS = 300
 # More than there are, unless clients can set the prefix.
 MAX_DOCUMENTS = 256
+# Of documents for people, which load styles.
+PAGE_POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 documents: dict[tuple[Any, ...], Representation] = {}
 
@@ -29,7 +31,9 @@ def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
         document = documents.get(key)
         if document is None:
             rendered = view.finalize_response(request, get(view, request, *args, **kwargs)).render()
-            document = Representation(rendered.content, rendered["Content-Type"])
+            is_page = request.accepted_media_type == "text/html"
+            policy = {"Content-Security-Policy": PAGE_POLICY} if is_page else {}
+            document = Representation(rendered.content, rendered["Content-Type"], policy)
             if len(documents) >= MAX_DOCUMENTS:
                 documents.clear()
             documents[key] = document

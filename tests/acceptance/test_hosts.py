@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers import Totoro
-from totoro.middleware import MAX_HOST_LENGTH, MAX_LOGGED_HOSTS
+from totoro.middleware import MAX_HOST_LENGTH, MAX_HOSTS
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def test_logs_each_rejected_host_once(fresh: Totoro) -> None:
 
 
 def test_clients_cannot_fill_the_log_with_hosts(fresh: Totoro) -> None:
-    for number in range(MAX_LOGGED_HOSTS + 20):
+    for number in range(MAX_HOSTS + 20):
         host = f"{number}.{'x' * 7000}.example"
         assert fresh.get("/problems/", headers={"Host": host}).status_code == 400
 
-    assert len(rejected(fresh)) == MAX_LOGGED_HOSTS
+    assert len(rejected(fresh)) == MAX_HOSTS
     assert max(len(event["host"]) for event in rejected(fresh)) == MAX_HOST_LENGTH
 
 

@@ -5,12 +5,12 @@ import re
 import pytest
 import requests
 from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.test import Client, RequestFactory
 from pytest_django.fixtures import Settings
 
 from services.clock import Clock
 from tests.support.servers import Totoro
-from totoro.middleware import RetryExpiredMiddleware
+from totoro.middleware import MAX_HOSTS, AddressMiddleware, RetryExpiredMiddleware
 
 
 def test_redirects_to_the_url_with_a_trailing_slash(api: Client) -> None:
@@ -80,6 +80,53 @@ def test_only_listed_origins_may_read_and_responses_vary_by_origin(
     assert "Access-Control-Allow-Origin" not in other
     assert "origin" in listed["Vary"]
     assert "origin" in other["Vary"]
+
+
+# Caches replace the headers of the response that they have by those of the 304 (RFC 9111, section 4.3.4).
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("upstream")
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/movies/",
+        "/movies/?limit=2",
+        "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/",
+        "/problems/",
+        "/problems/not-found/",
+        "/swagger.json",
+    ],
+)
+def test_a_304_has_the_headers_of_the_200(
+    path: str, accept: str, api: Client, settings: Settings
+) -> None:
+    settings.THROTTLE_RATE = (1000, 60)
+    api.get(path)  # not a hit
+    full = api.get(path, headers={"Accept": accept})
+    if full.status_code == 406:
+        pytest.skip("no page")
+
+    again = api.get(path, headers={"Accept": accept, "If-None-Match": full["ETag"]})
+
+    assert again.status_code == 304
+    of_request = {"X-Request-ID", "RateLimit"}
+    of_body = {"Content-Type", "Content-Length", "Content-Encoding"}
+    assert again.headers.keys() == full.headers.keys() - of_body
+    for name in again.headers.keys() - of_request:
+        assert again[name] == full[name]
+
+
+def test_remembers_a_bounded_number_of_hosts(settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    middleware = AddressMiddleware(lambda _: HttpResponse())
+
+    for number in range(MAX_HOSTS + 10):
+        for host in (f"{number}.example", f"{number}.{'x' * 1000}.example"):
+            request = RequestFactory().get("/movies/", headers={"Host": host})
+            assert middleware(request).status_code == 200  # type: ignore[union-attr]
+
+    assert len(middleware._allowed_hosts) == MAX_HOSTS
+    assert max(map(len, middleware._allowed_hosts)) < 20
 
 
 def test_makes_a_response_again_that_has_expired_meanwhile() -> None:
