@@ -1,6 +1,6 @@
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
@@ -23,16 +23,28 @@ representations = SnapshotRepresentations()
 
 
 class MovieView(APIView):
+    """DRF's view without what this API has not: log-in, permissions, versions and request bodies."""
+
     http_method_names = ["get", "head", "options"]
+    # DRF would find them out for each request.
+    allowed_methods = ["GET", "HEAD", "OPTIONS"]
     throttle_classes = [ClientThrottle]
+    format_kwarg = None
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return Request(request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Before the content negotiation, so that a request that is not acceptable (406) counts as well.
-        super().check_throttles(request)
-        super().initial(request, *args, **kwargs)
+        self.check_throttles(request)
+        renderer, media_type = self.perform_content_negotiation(request)
+        request.accepted_renderer, request.accepted_media_type = renderer, media_type
 
-    def check_throttles(self, request: Request) -> None:
-        """Do nothing where DRF calls this: `initial` has counted the request."""
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if "Vary" in response:
+            # It has Accept already, for which DRF would look.
+            self.headers.pop("Vary", None)
+        return super().finalize_response(request, response, *args, **kwargs)
 
 
 class MovieListView(MovieView):

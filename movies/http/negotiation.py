@@ -5,7 +5,7 @@ Not by Django's get_preferred_type: with `application/json;q=0, */*` that select
 
 import re
 from collections.abc import Sequence
-from operator import itemgetter
+from functools import lru_cache
 
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -52,19 +52,23 @@ class QualityNegotiation(DefaultContentNegotiation):
         parameter = self.settings.URL_FORMAT_OVERRIDE
         if wanted := format_suffix or (parameter and request.query_params.get(parameter)):
             renderers = self.filter_renderers(list(renderers), wanted)
-        return best_renderer(renderers, request.headers.get("Accept", ""))
+        accept = request.META.get("HTTP_ACCEPT", "")
+        media_types = tuple(each.media_type or "" for each in renderers)
+        index = best_media_type(media_types, accept[:MAX_HEADER_LENGTH])
+        if index is None:
+            raise NotAcceptable(available_renderers=list(renderers))
+        return renderers[index], media_types[index]
 
 
-def best_renderer(renderers: Sequence[BaseRenderer], accept: str) -> tuple[BaseRenderer, str]:
+@lru_cache(256)
+def best_media_type(media_types: Sequence[str], accept: str) -> int | None:
+    """Return the position of the best one, or None if none is acceptable."""
     # A list without elements is like no header (RFC 9110, section 5.6.1.2).
     qualities = parse_qualities(accept) or {"*/*": 1.0}
-    first, *others = renderers
-    first_quality = media_quality(qualities, first.media_type or "")
-    if first_quality:
+    offered = [media_quality(qualities, media_types[0])]
+    if offered[0]:
         # `*/*` leaves the choice to the view.
         qualities.pop("*/*", None)
-    candidates = [(media_quality(qualities, each.media_type or ""), each) for each in others]
-    quality, best = max([(first_quality, first), *candidates], key=itemgetter(0))
-    if not quality:
-        raise NotAcceptable(available_renderers=list(renderers))
-    return best, best.media_type or ""
+    offered += (media_quality(qualities, each) for each in media_types[1:])
+    best = max(offered)
+    return offered.index(best) if best else None
