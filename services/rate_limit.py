@@ -112,6 +112,9 @@ class Window:
         # end on, the batch is not used any more; clients are asked to wait for the latest.
         self.earliest_end = self.latest_end = 0.0
 
+    def needs_batch(self, now: float) -> bool:
+        return now >= self.earliest_end or (not self.batch and self.remaining > 0)
+
     def start_batch(self, batch: Batch, requested_at: float, received_at: float) -> None:
         self.batch, self.remaining = batch.size, batch.remaining
         self.earliest_end = requested_at + batch.seconds_left
@@ -126,13 +129,17 @@ class RateLimiter:
         self._window_of = lru_cache(MAX_CLIENTS)(lambda client: Window())
         self._lock = threading.Lock()
 
+    def can_count(self, client: str) -> bool:
+        """Return whether `count` need not wait for Redis, nor for a thread that does."""
+        window = self._window(client)
+        return not window.lock.locked() and not window.needs_batch(self._clock.boot())
+
     def count(self, client: str) -> QuotaStatus | None:
         """Count a request. Return None if it passes uncounted because Redis is down."""
-        with self._lock:  # so that threads cannot create two windows for a client
-            window = self._window_of(client)
+        window = self._window(client)
         with window.lock:
             now = self._clock.boot()
-            if now >= window.earliest_end or (not window.batch and window.remaining):
+            if window.needs_batch(now):
                 batch = self._take_batch(client)
                 if batch is None:
                     return None
@@ -145,8 +152,15 @@ class RateLimiter:
             metrics.throttled_requests.inc()
         return QuotaStatus(is_allowed, remaining, reset, self._rate)
 
+    def _window(self, client: str) -> Window:
+        with self._lock:  # so that threads cannot create two windows for a client
+            return self._window_of(client)
+
 
 class Unlimited:
+    def can_count(self, client: str) -> bool:
+        return True
+
     def count(self, client: str) -> QuotaStatus | None:
         return None
 

@@ -29,13 +29,17 @@ class TrustedProxies:
         self._application, self._proxies = application, proxies
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Most requests have none of these headers.
-        if not environ.keys().isdisjoint(HEADERS):
-            values = {name: environ.pop(HEADER_PREFIX + name, "") for name in NAMES}
-            environ[FORWARDED] = True
-            if self._proxies:
-                environ.update(trusted_variables(values, self._proxies))
+        apply_forwarded_headers(environ, self._proxies)
         return self._application(environ, start_response)
+
+
+def apply_forwarded_headers(environ: WSGIEnvironment, proxies: int) -> None:
+    # Most requests have none of these headers.
+    if not environ.keys().isdisjoint(HEADERS):
+        values = {name: environ.pop(HEADER_PREFIX + name, "") for name in NAMES}
+        environ[FORWARDED] = True
+        if proxies:
+            environ.update(trusted_variables(values, proxies))
 
 
 def trusted_variables(headers: Mapping[str, str], proxies: int) -> dict[str, str]:

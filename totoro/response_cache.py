@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,7 +23,7 @@ from structlog.contextvars import bound_contextvars
 from movies.http.bounded_store import BoundedStore
 from movies.http.conditional import STORABLE, fresh_headers
 from movies.http.content_encoding import prefers_gzip
-from movies.http.throttling import count_request, rate_limit_headers
+from movies.http.throttling import can_count, count_request, rate_limit_headers
 from movies.query.parameters import LIST_PARAMETERS
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
@@ -30,8 +31,7 @@ from services.movies import movie_service
 from totoro.observability.metrics import hits
 from totoro.observability.requests import log_request, request_id_of
 
-OK = "200 OK"
-NOT_MODIFIED = "304 Not Modified"
+OK, NOT_MODIFIED = 200, 304
 # Headers that differ between requests for the same response.
 OF_REQUEST = {"X-Request-ID", "RateLimit", "RateLimit-Policy", "Cache-Control", "Cache-Status"}
 # Headers that a 304 lacks.
@@ -50,14 +50,20 @@ Headers = list[tuple[str, str]]
 Key = tuple[object, ...]
 
 
+class Hit(NamedTuple):
+    status: int
+    headers: Headers
+    body: bytes
+
+
 class StoredResponse(NamedTuple):
-    body: list[bytes]
+    body: bytes
     headers: Headers
     headers_of_304: Headers
     etag: str
     last_modified: str
 
-    def status_for(self, environ: WSGIEnvironment) -> str | None:
+    def status_for(self, environ: WSGIEnvironment) -> int | None:
         """Return the status by the request's conditions; None if Django is to evaluate them."""
         if tag := environ.get("HTTP_IF_NONE_MATCH"):
             match = ENTITY_TAG.fullmatch(tag)
@@ -72,8 +78,8 @@ class StoredResponse(NamedTuple):
 class ResponseCache:
     """WSGI middleware."""
 
-    def __init__(self, application: WSGIApplication) -> None:
-        self._application = application
+    def __init__(self, application: WSGIApplication, *, is_on: bool = True) -> None:
+        self._application, self._is_on = application, is_on
         self._clock = Clock()
         # Replaced together, when another snapshot is in use.
         self._current: tuple[Snapshot | None, BoundedStore[StoredResponse]]
@@ -81,35 +87,43 @@ class ResponseCache:
         self._canonical_key = lru_cache(MAX_KEYS)(canonical_key)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        started = time.perf_counter()
+        if hit := self.hit(environ, may_wait=True):
+            start_response(f"{hit.status} {HTTPStatus(hit.status).phrase}", hit.headers)
+            return [hit.body]
         key = self._key(environ)
         if not key:
             return self._application(environ, start_response)
-        result = movie_service().hit()
+        return self._fetch(key, environ, start_response)
+
+    def hit(self, environ: WSGIEnvironment, *, may_wait: bool = False) -> Hit | None:
+        """Return a stored response, or None if Django is to respond.
+
+        Unless it `may_wait`, return None also if Redis has to be asked for the client's quota.
+        """
+        started = time.perf_counter()
+        key = self._key(environ)
+        result = movie_service().hit() if key else None
         stored = self._responses_of(result.snapshot).get(key) if result else None
-        if not result or not stored:
-            return self._fetch(key, environ, start_response)
-        status = stored.status_for(environ)
-        quota = count_request(environ) if status else None
-        is_refused = quota and not quota.is_allowed
+        status = stored.status_for(environ) if stored else None
+        if not result or not stored or not status or not (may_wait or can_count(environ)):
+            return None
+        quota = count_request(environ)
         # The thread may have been paused for seconds, so that the response has expired meanwhile.
-        if not status or is_refused or result.expires_at < self._clock.boot():
-            return self._application(environ, start_response)
+        if (quota and not quota.is_allowed) or result.expires_at < self._clock.boot():
+            return None
         request_id = request_id_of(environ)
         headers = [
-            *(stored.headers if status is OK else stored.headers_of_304),
+            *(stored.headers if status == OK else stored.headers_of_304),
             *fresh_headers("hit", max(math.floor(result.ttl), 0)),
             *(rate_limit_headers(quota) if quota else ()),
             ("X-Request-ID", request_id),
         ]
-        start_response(status, headers)
-        code = 200 if status is OK else 304
-        hits.count(code)
+        hits.count(status)
         if settings.ACCESS_LOG:
             with bound_contextvars(request_id=request_id):
                 path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
-                log_request(environ, path, code, time.perf_counter() - started)
-        return stored.body if status is OK else []
+                log_request(environ, path, status, time.perf_counter() - started)
+        return Hit(status, headers, stored.body if status == OK else b"")
 
     def _fetch(
         self, key: Key, environ: WSGIEnvironment, start_response: StartResponse
@@ -123,7 +137,7 @@ class ResponseCache:
             return start_response(*response)
 
         response = self._application(environ, start)
-        result = movie_service().hit() if status == OK else None
+        result = movie_service().hit() if status == "200 OK" else None
         snapshot, body = environ.get(STORABLE) or (None, b"")
         # The debug toolbar changes the body.
         is_complete = ("Content-Length", str(len(body))) in headers
@@ -143,7 +157,8 @@ class ResponseCache:
         host, query, accept = get("HTTP_HOST", ""), environ["QUERY_STRING"], get("HTTP_ACCEPT", "")
         path, encoding = environ["PATH_INFO"], get("HTTP_ACCEPT_ENCODING", "")
         if (
-            environ["REQUEST_METHOD"] not in ("GET", "HEAD")
+            not self._is_on
+            or environ["REQUEST_METHOD"] not in ("GET", "HEAD")
             or len(host) + len(path) + len(query) + len(accept) + len(encoding) > MAX_LENGTH
             or "HTTP_IF_MATCH" in environ
             or "HTTP_IF_UNMODIFIED_SINCE" in environ
@@ -183,4 +198,4 @@ def stored_response(body: bytes, headers: Headers) -> StoredResponse:
     constant = [(name, value) for name, value in headers if name not in OF_REQUEST]
     of_304 = [(name, value) for name, value in constant if name not in OF_BODY]
     by_name = dict(constant)
-    return StoredResponse([body], constant, of_304, by_name["ETag"], by_name["Last-Modified"])
+    return StoredResponse(body, constant, of_304, by_name["ETag"], by_name["Last-Modified"])

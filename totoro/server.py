@@ -1,7 +1,6 @@
 """Granian, set up to limit connections, replace killed workers and stop on SIGTERM."""
 
 import gc
-import logging
 import multiprocessing
 import os
 import resource
@@ -10,20 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import WSGIEnvironment
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.utils.module_loading import import_string
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import MPServer
+from granian.server import MPServer, mp
 
 from totoro.preload import UNUSED_PACKAGES, hidden, preload
 
 ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
-APPLICATION = "totoro.wsgi.application"
+APPLICATION = "totoro.wsgi"  # a name for granian's log
 
 # For receiving a request's headers, and for an idle connection between two requests: hyper, granian's
 # HTTP library, has one timer for both. A worker that stalls for longer resets connections without
@@ -48,7 +46,6 @@ PARENT_CHECK_SECONDS = 0.2
 
 def serve(connections: int) -> None:
     """Serve until SIGTERM or SIGINT."""
-    logging.getLogger("_granian").addFilter(is_not_thread_advice)
     # Until a worker has loaded the application it has only granian's handlers, which do nothing in it.
     os.register_at_fork(after_in_child=reset_signal_handlers)
     server = RespawningServer(
@@ -62,7 +59,8 @@ def serve(connections: int) -> None:
             header_read_timeout=HEADER_TIMEOUT_SECONDS * 1000, max_buffer_size=MAX_HEADERS_BYTES
         ),
         workers=settings.WEB_CONCURRENCY,
-        blocking_threads=settings.REQUEST_THREADS,
+        # RequestThreads has others.
+        blocking_threads=1,
         backlog=BACKLOG,
         backpressure=connections,
         respawn_failed_workers=True,
@@ -98,18 +96,13 @@ class RespawningServer(MPServer):
             self.respawned_wrks.pop(index, None)
 
 
-def is_not_thread_advice(record: logging.LogRecord) -> bool:
-    """Drop granian's warning of more threads than CPUs: most threads here wait for a refresh."""
-    return "Python threads, which seems quite high" not in record.getMessage()
-
-
 def reset_signal_handlers() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
-def load_application() -> WSGIApplication:
-    """Return the WSGI application, in a worker that stops on a signal or when the server is gone."""
+def load_application() -> Callable[[Any, WSGIEnvironment], None]:
+    """Return what responds to requests, in a worker that stops on a signal or when the server is gone."""
     server = multiprocessing.parent_process()
     assert server
     # For this thread and all that are started from now on.
@@ -117,9 +110,11 @@ def load_application() -> WSGIApplication:
     threading.Thread(target=stop_on_signal, daemon=True).start()
     threading.Thread(target=stop_with_server, args=(server.pid,), daemon=True).start()
     with hidden(UNUSED_PACKAGES):
-        application: WSGIApplication = import_string(APPLICATION)
+        from totoro.wsgi import request_threads
+    # Granian's own wrapper of a WSGI application waits for the response in the thread that calls it.
+    mp._wsgi_call_wrap = lambda callback, *_: callback  # type: ignore[attr-defined]  # private
     gc.freeze()  # what serves all requests is not garbage
-    return application
+    return request_threads()
 
 
 def stop_on_signal() -> None:

@@ -167,7 +167,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     PORT = variable("8000", env.integer(1, 65_535))
     # Per process, created when needed: the number of requests that it handles at once. Enough for 1,000
     # clients who wait for a refresh in eight processes; at most half of the threads may wait.
-    REQUEST_THREADS = 64
+    REQUEST_THREADS = 256
 
     INSTALLED_APPS = [
         "whitenoise.runserver_nostatic",

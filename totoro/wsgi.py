@@ -1,7 +1,6 @@
-"""The WSGI application that granian serves."""
+"""The application for any WSGI server, and for granian."""
 
 import sys
-from wsgiref.types import WSGIApplication
 
 from configurations.wsgi import application as django_application
 from django.conf import settings
@@ -10,21 +9,27 @@ from django.urls import get_resolver
 from services.movies import movie_service
 from services.rate_limit import rate_limiter
 from totoro.forwarded import TrustedProxies
+from totoro.request_threads import RequestThreads
 from totoro.response_cache import ResponseCache
 
-__all__ = ["application"]
+__all__ = ["application", "request_threads"]
 
 # How often (seconds) a thread asks for the interpreter. No request computes for so long. With the
 # default of 0.005, a thousand clients who wait for a refresh cost Python 3.13 on two cores three times
 # the CPU time.
 sys.setswitchinterval(0.02)
 
-application: WSGIApplication = django_application
-if settings.RESPONSE_CACHE:
-    application = ResponseCache(application)
-application = TrustedProxies(application, settings.TRUSTED_PROXIES)
+response_cache = ResponseCache(django_application, is_on=settings.RESPONSE_CACHE)
+application = TrustedProxies(response_cache, settings.TRUSTED_PROXIES)
 
 # Before the first requests, which would wait for these imports and each create a service.
 get_resolver().url_patterns  # noqa: B018 (reading them imports the views)
 movie_service()
 rate_limiter()
+
+
+def request_threads() -> RequestThreads:
+    """Return what granian calls with each request."""
+    return RequestThreads(
+        response_cache, proxies=settings.TRUSTED_PROXIES, threads=settings.REQUEST_THREADS
+    )

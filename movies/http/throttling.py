@@ -4,7 +4,7 @@ They follow draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import math
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -38,6 +38,12 @@ def count_request(environ: MutableMapping[str, Any]) -> QuotaStatus | None:
         environ[QUOTA_STATUS] = rate_limiter().count(client_of(environ.get("REMOTE_ADDR", "")))
     status: QuotaStatus | None = environ[QUOTA_STATUS]
     return status
+
+
+def can_count(environ: Mapping[str, Any]) -> bool:
+    """Return whether `count_request` need not wait for Redis."""
+    client = client_of(environ.get("REMOTE_ADDR", ""))
+    return QUOTA_STATUS in environ or rate_limiter().can_count(client)
 
 
 def rate_limit_headers(status: QuotaStatus) -> list[tuple[str, str]]:

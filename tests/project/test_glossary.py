@@ -74,6 +74,7 @@ EVENTS = {
     "refresh_failed",
     "refresh_superseded",
     "refresh_error",  # a bug
+    "request_error",  # a bug
     "outage_over",
     "lease_lost",
     "redis_error",

@@ -1,0 +1,82 @@
+"""Which thread handles a request: one thread all hits, a pool of threads whatever may wait or compute.
+
+Threads that take turns cost more than a hit: with 64 of them, half of the requests per CPU-second. So the
+one thread in which granian calls us serves hits, which never wait, and requests that wait for a refresh
+cost them nothing.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+from totoro.forwarded import apply_forwarded_headers
+from totoro.response_cache import Headers, ResponseCache
+
+bugs = logging.getLogger(f"{__name__}.bugs")
+
+# Besides what granian says of the request (PEP 3333). Granian would add the environment variables, the
+# secrets among them.
+ENVIRON = {
+    "SCRIPT_NAME": "",
+    "wsgi.errors": sys.stderr,
+    "wsgi.input_terminated": True,
+    "wsgi.multiprocess": True,
+    "wsgi.multithread": True,
+    "wsgi.run_once": False,
+    "wsgi.version": (1, 0),
+}
+
+
+class RequestThreads:
+    """Responds to granian's requests: called with its `WSGIProtocol` and the request's environ.
+
+    Granian waits for the response, not for this call.
+    """
+
+    def __init__(self, application: ResponseCache, *, proxies: int, threads: int) -> None:
+        self._application, self._proxies = application, proxies
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._pool.submit(lambda: None)  # starts the first thread
+
+    def __call__(self, protocol: Any, request: WSGIEnvironment) -> None:
+        environ = ENVIRON | request
+        apply_forwarded_headers(environ, self._proxies)
+        if hit := self._application.hit(environ):
+            protocol.response_bytes(*hit)
+            return
+        # If the limit of threads is reached, the request is queued for those that there are.
+        with suppress(RuntimeError):
+            self._pool.submit(self._respond, protocol, environ)
+
+    def _respond(self, protocol: Any, environ: WSGIEnvironment) -> None:
+        start = Start()
+        try:
+            body = self._application(environ, start)
+        except Exception:  # noqa: BLE001 (not one of Django's, which it responds to itself)
+            bugs.exception("request_error")
+            protocol.response_bytes(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
+            return
+        protocol.response_iter(start.status, start.headers, Body(body))
+
+
+class Start:
+    """A WSGI `start_response` that remembers the response."""
+
+    status: int
+    headers: Headers
+
+    def __call__(self, status: str, headers: Headers, error: Any = None) -> Any:
+        self.status, self.headers = int(status.split()[0]), headers
+
+
+class Body:
+    """A body as granian reads it: with `__next__`, and `close` at the end."""
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self.__next__ = iter(body).__next__
+        self.close = getattr(body, "close", lambda: None)
