@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer, TemplateHTMLRenderer
@@ -8,18 +9,17 @@ from rest_framework.views import APIView
 
 from movies import web_page
 from movies.http.conditional import movies_response
-from movies.http.representations import Representation, SnapshotRepresentations
+from movies.http.representations import Representation, Representations
 from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
 from movies.query.pagination import paginate
 from movies.query.parameters import DETAIL_PARAMETERS, Query, parse_query
 from movies.serializers import MovieDetailSerializer, MovieListSerializer, encode
-from services.catalogue.entities import Movie
 from services.catalogue.snapshot import Snapshot
-from services.freshness.cache import CacheStatus
+from services.freshness.cache import CacheStatus, new_snapshot
 from services.movies import movie_service
 
-representations = SnapshotRepresentations()
+representations = Representations()
 
 
 class MovieView(APIView):
@@ -70,8 +70,13 @@ class MovieDetailView(MovieView):
     def get(self, request: Request, movie_id: str) -> HttpResponse:
         query = parse_query(request.query_params, DETAIL_PARAMETERS)
         movie, result = movie_service().get(movie_id)
-        representation = representations.get(result.snapshot, render_movie, query, movie)
+        representation = representations.get(result.snapshot, render_movie, query, movie.id)
         return movies_response(request._request, result, representation)
+
+
+@receiver(new_snapshot)
+def prepare_representations(snapshot: Snapshot, **_: Any) -> None:
+    representations.prepare(snapshot)
 
 
 def render_list(snapshot: Snapshot, query: Query) -> Representation:
@@ -85,8 +90,8 @@ def render_page(snapshot: Snapshot, query: Query, url: str) -> Representation:
     return render_json(MovieListSerializer, query, contents, {"Link": page.link_header})
 
 
-def render_movie(snapshot: Snapshot, query: Query, movie: Movie) -> Representation:
-    contents = {"api_data": movie, "timestamp": snapshot.timestamp}
+def render_movie(snapshot: Snapshot, query: Query, movie_id: str) -> Representation:
+    contents = {"api_data": snapshot.movie(movie_id), "timestamp": snapshot.timestamp}
     return render_json(MovieDetailSerializer, query, contents)
 
 

@@ -5,7 +5,6 @@ from functools import cache
 from django.conf import settings
 
 from services.catalogue.entities import Movie
-from services.exceptions import MovieNotFound
 from services.freshness.cache import CacheResult, MovieCache
 from services.freshness.policy import Policy
 from services.freshness.store import InMemoryStore
@@ -27,10 +26,7 @@ class MovieService:
     def get(self, movie_id: str) -> tuple[Movie, CacheResult]:
         """Return the movie with this id, which is case-insensitive; raise MovieNotFound."""
         result = self._cache.get()
-        try:
-            return result.snapshot.by_id[movie_id.lower()], result
-        except KeyError:
-            raise MovieNotFound(movie_id) from None
+        return result.snapshot.movie(movie_id), result
 
 
 def movie_cache() -> MovieCache:

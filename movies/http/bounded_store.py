@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Hashable
 from operator import attrgetter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -35,6 +35,16 @@ class BoundedStore(Generic[Value]):
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._stored
+
+    def most_requested(self, number: int) -> list[tuple[Any, Value]]:
+        """Return keys and values, the most requested first, of equals the oldest."""
+        with self._lock:
+            stored = list(self._stored.values())
+        stored.sort(key=attrgetter("repeats"), reverse=True)
+        return [(each.key, each.value) for each in stored[:number]]
 
     def get(self, key: Hashable) -> Value | None:
         """Return the value, or None. Takes no lock: it does not matter if a count is lost."""

@@ -8,6 +8,7 @@ from hashlib import sha256
 import msgspec
 
 from services.catalogue.entities import Movie
+from services.exceptions import MovieNotFound
 
 # How far ahead of this machine's clock a snapshot may be dated (seconds), as hosts' clocks differ.
 # What is dated later would count as fresh for too long.
@@ -31,6 +32,13 @@ class Snapshot:
     def by_id(self) -> dict[str, Movie]:
         """Movies by their id in lower case."""
         return {movie.id.lower(): movie for movie in self.movies}
+
+    def movie(self, movie_id: str) -> Movie:
+        """Return the movie with this id, which is case-insensitive; raise MovieNotFound."""
+        try:
+            return self.by_id[movie_id.lower()]
+        except KeyError:
+            raise MovieNotFound(movie_id) from None
 
     @cached_property
     def body(self) -> bytes:

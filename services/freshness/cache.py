@@ -4,6 +4,8 @@ import random
 from enum import StrEnum
 from typing import NamedTuple
 
+from django.dispatch import Signal
+
 from services import metrics
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
@@ -49,6 +51,9 @@ class CacheResult(NamedTuple):
     reason: Reason | None = None
 
 
+# Sent in the background thread for each new snapshot: if there is time, before it is in use.
+new_snapshot = Signal()
+
 _results = {status: metrics.cache_results.labels(status) for status in CacheStatus}
 _unavailable = metrics.cache_results.labels("unavailable")
 
@@ -74,6 +79,7 @@ class MovieCache:
         self.refresher = Refresher(self.process, store, client, database, clock)
         self.health = HealthCheck(self.process, store, database)
         self._thread = RefreshThread(self.step, self._recover, self.refresher.close)
+        self._announced: Snapshot | None = None
         self._waiting = 0
         # The situation in which a request came, when the first one did, and the entry that it got.
         self._requested: tuple[int, bool, int] | None = None
@@ -189,6 +195,11 @@ class MovieCache:
 
     def step(self) -> float | None:
         """Do what is due; return the seconds until something may be due again, None for never."""
+        seconds = self._step()
+        self._announce()
+        return seconds
+
+    def _step(self) -> float | None:
         due = self.refresh_due()
         if due is None:
             return None
@@ -200,6 +211,14 @@ class MovieCache:
         if refreshed.outcome is Outcome.BUSY:
             return POLL_WAITED_FOR_SECONDS if self._waiting else POLL_BUSY_SECONDS
         return 0.0
+
+    def _announce(self) -> None:
+        """Send `new_snapshot` if there is one."""
+        token = self.process.state.newest_token
+        newest = self.process.snapshots.get(token)
+        if newest and newest is not self._announced:
+            self._announced = newest
+            new_snapshot.send_robust(MovieCache, snapshot=newest)
 
     def _recover(self) -> float | None:
         """Back off in this process after an error that nobody expected."""

@@ -10,9 +10,11 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from fake_ghibli import FakeGhibli
+from movies.views import representations
 from services.catalogue import bundled
 from services.persistence import DatabaseStore
 from tests.conftest import restart_service
+from tests.support.servers import wait_until
 
 CASTLE = "2baf70d1-42bb-4437-b551-e5fed5a87abe"
 MOVIE_KEYS = [
@@ -236,6 +238,21 @@ def test_serves_fresh_data_when_the_upstream_is_back(api: Client, upstream: Fake
     restart_service()
 
     assert api.get("/movies/").status_code == 200
+
+
+def test_the_next_response_is_rendered_before_its_data_is_in_use(
+    api: Client, upstream: FakeGhibli, settings: Settings
+) -> None:
+    settings.CACHE_TTL, settings.REFRESH_AHEAD = 3, 2.5
+    first = api.get("/movies/").json()["timestamp"]
+    api.get("/movies/")  # makes the service refresh ahead
+
+    def is_next_rendered() -> bool:
+        newest = representations._latest[0]
+        return newest.snapshot.timestamp.isoformat() > first and bool(newest._prepared)
+
+    wait_until(is_next_rendered)
+    assert api.get("/movies/").json()["timestamp"] == first
 
 
 def store_bundled_catalogue(*, age: timedelta) -> None:

@@ -103,6 +103,17 @@ def test_a_new_value_for_the_same_key_replaces_the_old_one_with_its_count() -> N
     assert store.get("once") is None
 
 
+def test_lists_the_most_requested_first_and_of_equals_the_oldest() -> None:
+    store = make_store()
+    for key in ("old", "hot", "new", "hot"):
+        request(store, key)
+
+    assert [key for key, _ in store.most_requested(MAX_NUMBER)] == ["hot", "old", "new"]
+    assert store.most_requested(1) == [("hot", "value of hot")]
+    assert "hot" in store
+    assert "cold" not in store
+
+
 def test_refused_keys_do_not_fill_the_memory() -> None:
     store = make_store()
     for number in range(1000):

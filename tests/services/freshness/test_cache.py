@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -386,6 +387,40 @@ def test_a_clock_that_was_set_back_in_the_store_prolongs_nothing(
     clock.advance(59.6)
 
     assert worker.get().status is not CacheStatus.HIT
+
+
+@pytest.fixture
+def announced() -> Iterator[list[Snapshot]]:
+    """The snapshots that `new_snapshot` was sent with; the receiver fails."""
+    snapshots: list[Snapshot] = []
+
+    def receive(snapshot: Snapshot, **_: object) -> None:
+        snapshots.append(snapshot)
+        raise ZeroDivisionError
+
+    cache.new_snapshot.connect(receive)
+    yield snapshots
+    cache.new_snapshot.disconnect(receive)
+
+
+def test_every_worker_announces_a_new_snapshot_once_before_it_is_in_use(
+    worker: WorkerUnderTest, clock: FakeClock, store: InMemoryStore, announced: list[Snapshot]
+) -> None:
+    other = WorkerUnderTest(clock, store)
+    worker.succeed()
+    other.process.sync()
+    for each in (worker, other, worker, other):
+        each.get()
+        each.cache.step()
+    assert announced == [given(worker), given(other)]
+
+    clock.advance(50)
+    for each in (worker, other, worker, other):
+        each.cache.step()
+    assert [snapshot.timestamp for snapshot in announced[2:]] == [clock.wall()] * 2
+    assert given(worker) is announced[0]
+    clock.advance(9.5)
+    assert [given(worker), given(other)] == announced[2:]
 
 
 def test_readiness_is_lost_only_when_a_refresh_failed_and_there_is_nothing_to_serve(
