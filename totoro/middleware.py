@@ -1,6 +1,7 @@
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 
 import structlog
@@ -20,6 +21,8 @@ from totoro.observability.requests import log_request, request_id_of
 from totoro.problem_types import HOST_NOT_ALLOWED, URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
+
+count_of = cache(responses.labels)
 
 # Of every response that has no other.
 SECURITY_HEADERS = {
@@ -69,7 +72,7 @@ class RequestMiddleware:
         reset_contextvars(**tokens)
         add_headers(response, self._headers)
         response["X-Request-ID"] = request_id
-        responses.labels(response.status_code).inc()
+        count_of(response.status_code).inc()
         return response
 
 

@@ -1,6 +1,7 @@
 from django.conf import settings
 from django.urls import include, path, re_path
 
+import movies.urls
 from totoro.views.documentation import SchemaView
 from totoro.views.health import LivezView, ReadyzView
 from totoro.views.metrics import MetricsView
@@ -10,10 +11,11 @@ handler400 = handler403 = handler404 = "totoro.exception_handler.handle_django_e
 handler500 = "totoro.exception_handler.handle_server_error"
 
 urlpatterns = [
+    # First, because Django tries one after the other.
+    *movies.urls.urlpatterns,
     path("", SchemaView.with_ui("swagger"), name="swagger-ui"),
     path("redoc/", SchemaView.with_ui("redoc"), name="redoc"),
     re_path(r"^swagger\.(?P<format>json|yaml)$", SchemaView.without_ui(), name="swagger"),
-    path("movies/", include("movies.urls")),
     path("problems/", ProblemListView.as_view(), name="problems"),
     path("problems/<str:name>/", ProblemView.as_view(), name="problem"),
     path("livez", LivezView.as_view(), name="livez"),

@@ -18,6 +18,11 @@ from services.freshness.cache import CacheResult, CacheStatus
 # Where a request's environ has the snapshot and the body of its response, for the response cache. None:
 # it must not be stored.
 STORABLE = "totoro.storable"
+CONDITIONS = (
+    *("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
+    *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
+)
+date_of = lru_cache(16)(http_date)
 
 
 class PreconditionFailed(APIException):
@@ -67,7 +72,7 @@ def conditional_response(
 
     `headers` are for both, `modified` is Unix time. Raises PreconditionFailed.
     """
-    accept_encoding = request.headers.get("Accept-Encoding", "")
+    accept_encoding = request.META.get("HTTP_ACCEPT_ENCODING", "")
     is_gzipped = should_gzip(representation.body, accept_encoding)
     body = representation.gzipped if is_gzipped else representation.body
     etag = representation.etag(is_gzipped=is_gzipped)
@@ -75,8 +80,10 @@ def conditional_response(
     if is_gzipped:
         full["Content-Encoding"] = "gzip"
     if modified is not None:
-        full["Last-Modified"] = http_date(modified)
-    response = get_conditional_response(request, etag, modified, full) or full
+        full["Last-Modified"] = date_of(modified)
+    response = full
+    if not request.META.keys().isdisjoint(CONDITIONS):
+        response = get_conditional_response(request, etag, modified, full) or full
     if response.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
     response["Vary"] = "Accept, Accept-Encoding"

@@ -85,16 +85,18 @@ def test_only_listed_origins_may_read_and_responses_vary_by_origin(
 # Caches replace the headers of the response that they have by those of the 304 (RFC 9111, section 4.3.4).
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("upstream")
-@pytest.mark.parametrize("accept", ["application/json", "text/html"])
 @pytest.mark.parametrize(
-    "path",
+    ("path", "accept"),
     [
-        "/movies/",
-        "/movies/?limit=2",
-        "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/",
-        "/problems/",
-        "/problems/not-found/",
-        "/swagger.json",
+        ("/movies/", "*/*"),
+        ("/movies/", "text/html"),
+        ("/movies/?limit=2", "*/*"),
+        ("/movies/?limit=2", "text/html"),
+        ("/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/", "*/*"),
+        ("/problems/", "*/*"),
+        ("/problems/", "text/html"),
+        ("/problems/not-found/", "text/html"),
+        ("/swagger.json", "*/*"),
     ],
 )
 def test_a_304_has_the_headers_of_the_200(
@@ -103,13 +105,11 @@ def test_a_304_has_the_headers_of_the_200(
     settings.THROTTLE_RATE = (1000, 60)
     api.get(path)  # not a hit
     full = api.get(path, headers={"Accept": accept})
-    if full.status_code == 406:
-        pytest.skip("no page")
 
     again = api.get(path, headers={"Accept": accept, "If-None-Match": full["ETag"]})
 
     assert again.status_code == 304
-    of_request = {"X-Request-ID", "RateLimit"}
+    of_request = {"X-Request-ID", "RateLimit", "Cache-Control", "Cache-Status"}
     of_body = {"Content-Type", "Content-Length", "Content-Encoding"}
     assert again.headers.keys() == full.headers.keys() - of_body
     for name in again.headers.keys() - of_request:
