@@ -182,7 +182,6 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ]
     MIDDLEWARE = [
         "totoro.middleware.RequestMiddleware",
-        "totoro.middleware.RetryExpiredMiddleware",
         "totoro.middleware.OriginMiddleware",
         "totoro.static_files.StaticFilesMiddleware",
         "totoro.middleware.AddressMiddleware",

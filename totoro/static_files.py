@@ -63,7 +63,7 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # no t
 
 
 def _file_response(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
-    encoding = "gzip" if prefers_gzip(request.headers.get("Accept-Encoding", "")) else ""
+    encoding = "gzip" if prefers_gzip(request.META.get("HTTP_ACCEPT_ENCODING", "")) else ""
     path, pairs = static_file.get_path_and_headers({"HTTP_ACCEPT_ENCODING": encoding})
     headers: dict[str, str] = dict(pairs)
     etag = headers.get("ETag")

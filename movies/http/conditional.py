@@ -58,7 +58,7 @@ def movies_response(
     is_stale = result.status is CacheStatus.STALE
     request.META[STORABLE] = None if is_stale else (result.snapshot, response.content)
     if not is_stale:
-        response.expires_at = result.expires_at  # type: ignore[attr-defined]  # for RetryExpiredMiddleware
+        response.expires_at = result.expires_at  # type: ignore[attr-defined]  # for RequestMiddleware
     return response
 
 
