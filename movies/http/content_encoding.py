@@ -13,8 +13,9 @@ def should_gzip(body: bytes, accept_encoding: str) -> bool:
 
 
 def compress(body: bytes) -> bytes:
-    # Without the current time, which would make the bytes of each worker differ.
-    return gzip.compress(body, mtime=0)
+    # Without the current time, which would make the bytes of each worker differ. Level 9 takes twice
+    # the time for one hundredth less.
+    return gzip.compress(body, compresslevel=6, mtime=0)
 
 
 def prefers_gzip(accept_encoding: str) -> bool:

@@ -7,6 +7,7 @@ found by the id in the link's path, because hosts differ between deployments. Pe
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import asdict
@@ -16,6 +17,9 @@ from services.exceptions import Reason, UpstreamError
 
 # The most objects that the Ghibli API returns in a limited list: a list of this length may be cut off.
 PAGE_LIMIT = 250
+
+# The position of a person's films among the fields.
+FILMS = PERSON_FIELDS.index("films")
 
 Entity = TypeVar("Entity", Film, Person)
 
@@ -45,10 +49,11 @@ def merge(films: Sequence[Film], people: Iterable[Person]) -> tuple[tuple[Movie,
     links = unknown = 0
     for person in people:
         film_ids = {id for link in person.films if (id := linked_id(link, "films"))}
-        for film_id in film_ids & cast.keys():
+        known = [film_id for film_id in film_ids if film_id in cast]
+        for film_id in known:
             cast[film_id].append(person)
         links += len(film_ids)
-        unknown += len(film_ids - cast.keys())
+        unknown += len(film_ids) - len(known)
     if links and links == unknown:
         raise UpstreamError(Reason.TORN, "no person appears in any of the films")
     movies = (Movie(**asdict(film), people=tuple(cast[film.id.lower()])) for film in films)
@@ -61,9 +66,13 @@ def linked_id(link: str, collection: str) -> str | None:
     Returns "" for a bare `…/<collection>/` and None for any other link. Host and scheme do not matter
     (some links say htps), nor does a slash, query or fragment at the end.
     """
-    pattern = rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$"
-    found = re.search(pattern, link, re.IGNORECASE)
+    found = _link_pattern(collection).search(link)
     return (found[1] or "").lower() if found else None
+
+
+@cache
+def _link_pattern(collection: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$", re.IGNORECASE)
 
 
 def _parse(
@@ -91,8 +100,9 @@ def _film(record: dict[str, Any]) -> Film:
 
 
 def _person(record: dict[str, Any]) -> Person:
-    fields: dict[str, Any] = {field: _text(record.get(field)) for field in PERSON_FIELDS}
-    person = Person(**fields | {"films": _links(record.get("films"))})
+    values: list[Any] = [_text(record.get(field)) for field in PERSON_FIELDS]
+    values[FILMS] = _links(record.get("films"))
+    person = Person(*values)
     if not person.id or not person.name:
         raise UpstreamError(Reason.SCHEMA, "a person has no id or no name")
     return person

@@ -134,7 +134,8 @@ def check_size(body: bytearray, limit: int) -> None:
 
 
 def parse(body: bytes) -> Any:
-    if ESCAPED_NUL.search(body):
+    # The expression alone takes ten times as long as decoding.
+    if rb"\u0000" in body and ESCAPED_NUL.search(body):
         raise UpstreamError(Reason.BAD_JSON, "the JSON contains a NUL character")
     try:
         return msgspec.json.decode(body)
