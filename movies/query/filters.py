@@ -7,13 +7,14 @@ document and its label on the movie page follow from there.
 import math
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import chain, compress
 from typing import Any
 
 from movies.query.parameter_types import IntegerParameter, TextParameter
 from services.catalogue.entities import Movie
+from services.catalogue.snapshot import Snapshot
 
 # Accents of Latin letters. Other combining marks stay: without them が would become か, another sound.
 ACCENTS = dict.fromkeys(range(0x300, 0x370))
@@ -28,8 +29,13 @@ class TextFilter(TextParameter):
     label: str
     texts: Callable[[Movie], Iterable[str]]
 
-    def matches(self, movie: Movie, text: str) -> bool:
-        return any(fold(text) in fold(each) for each in self.texts(movie))
+    def column(self, movies: Iterable[Movie]) -> list[list[str]]:
+        """Return the folded texts of each movie."""
+        return [[fold(text) for text in self.texts(movie)] for movie in movies]
+
+    def matches(self, column: Iterable[list[str]], text: str) -> Iterator[bool]:
+        folded = fold(text)
+        return (any(folded in each for each in texts) for texts in column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +46,11 @@ class NumberFilter(IntegerParameter):
     text: Callable[[Movie], str]
     compare: Callable[[float, float], bool]
 
-    def matches(self, movie: Movie, number: int) -> bool:
-        actual = parse_number(self.text(movie))
-        return actual is not None and self.compare(actual, number)
+    def column(self, movies: Iterable[Movie]) -> list[float | None]:
+        return [parse_number(self.text(movie)) for movie in movies]
+
+    def matches(self, column: Iterable[float | None], number: int) -> Iterator[bool]:
+        return (each is not None and self.compare(each, number) for each in column)
 
 
 # In the order of the OpenAPI document and the movie page.
@@ -104,28 +112,40 @@ FILTERS: dict[str, TextFilter | NumberFilter] = {
         example=95,
     ),
 }
-TEXT_FILTERS = [each for each in FILTERS.values() if isinstance(each, TextFilter)]
+TEXT_FILTERS = [name for name, each in FILTERS.items() if isinstance(each, TextFilter)]
 
 
 def filter_movies(
-    movies: Iterable[Movie], filters: Sequence[tuple[str, Any]], search: str
+    snapshot: Snapshot, filters: Sequence[tuple[str, Any]], search: str
 ) -> list[Movie]:
     """Return the movies that match all filters, each a name and a value, and all words of `search`.
 
     A word matches where any text filter finds it.
     """
-    words = fold(search).split()
-    return [
-        movie
-        for movie in movies
-        if all(FILTERS[name].matches(movie, wanted) for name, wanted in filters)
-        and all(any(each.matches(movie, word) for each in TEXT_FILTERS) for word in words)
-    ]
+    matches = [FILTERS[name].matches(column(snapshot, name), wanted) for name, wanted in filters]
+    for word in fold(search).split():
+        matches.append(word in texts for texts in column(snapshot, "search"))
+    if not matches:
+        return list(snapshot.movies)
+    return list(compress(snapshot.movies, map(all, zip(*matches, strict=True))))
 
 
-@lru_cache(maxsize=4096)
+def column(snapshot: Snapshot, name: str) -> list[Any]:
+    """Return what a filter compares of each movie. It is made once for a snapshot."""
+    if name not in snapshot.columns:
+        if name == "search":
+            # A word contains no end of a line, so that it is found within one text only.
+            rows = zip(*(column(snapshot, each) for each in TEXT_FILTERS), strict=True)
+            snapshot.columns[name] = ["\n".join(chain.from_iterable(row)) for row in rows]
+        else:
+            snapshot.columns[name] = FILTERS[name].column(snapshot.movies)
+    return snapshot.columns[name]
+
+
 def fold(text: str) -> str:
     """Return the text without differences of case, accents and Unicode form, for comparison."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).translate(ACCENTS)
     return unicodedata.normalize("NFKC", decomposed.casefold())
 

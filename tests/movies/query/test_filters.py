@@ -1,11 +1,18 @@
 """The filters, applied to the bundled catalogue."""
 
+from typing import Any
+
 import pytest
 from django.http import QueryDict
+from hypothesis import given
+from hypothesis import strategies as st
 
-from movies.query.filters import FILTERS, fold
+from movies.query.filters import FILTERS, filter_movies, fold
 from movies.query.parameters import parse_query
+from services.catalogue.entities import FILM_FIELDS, Movie, Person
+from services.catalogue.snapshot import Snapshot
 from tests.support.catalogue import MOVIES
+from tests.support.fakes import EPOCH
 from tests.support.servers import ROOT
 
 # Query strings, and the titles that they select. Every filter has a row.
@@ -41,9 +48,46 @@ SELECTIONS = [
 
 @pytest.mark.parametrize(("query", "titles"), SELECTIONS)
 def test_a_query_selects_movies(query: str, titles: list[str]) -> None:
-    selected = parse_query(QueryDict(query)).select(MOVIES)
+    selected = parse_query(QueryDict(query)).select(Snapshot(EPOCH, MOVIES))
 
     assert [movie.title for movie in selected] == titles
+
+
+texts = st.text("aAáé ß\n東", max_size=3)
+movies = st.builds(
+    Movie,
+    **dict.fromkeys(FILM_FIELDS, texts) | {"release_date": st.sampled_from(["1988", "x", ""])},
+    people=st.lists(st.builds(Person, id=texts, name=texts), max_size=2).map(tuple),
+)
+
+
+@given(st.lists(movies, max_size=5).map(tuple), texts, texts, texts, st.none() | st.just(1988))
+def test_selects_what_a_comparison_of_each_text_selects(
+    movies: tuple[Movie, ...], search: str, title: str, person: str, year: int | None
+) -> None:
+    def contains(text: str, *texts: str) -> bool:
+        return any(fold(text) in fold(each) for each in texts)
+
+    def is_selected(movie: Movie) -> bool:
+        titles = movie.title, movie.original_title, movie.original_title_romanised
+        names = [person.name for person in movie.people]
+        others = movie.director, movie.producer
+        return (
+            all(contains(word, *titles, *others, *names) for word in search.split())
+            and contains(title, *titles)
+            and contains(person, *names)
+            and (year is None or movie.release_date == str(year))
+        )
+
+    filters: list[tuple[str, Any]] = [("title", title), ("person", person)]
+    filters += [("release_date", year)] if year else []
+    selected = filter_movies(Snapshot(EPOCH, movies), filters, search)
+    assert selected == [movie for movie in movies if is_selected(movie)]
+
+
+@pytest.mark.parametrize("search", ["", "\u0301"])
+def test_a_search_without_words_selects_all(search: str) -> None:
+    assert filter_movies(Snapshot(EPOCH, MOVIES), [], search) == [*MOVIES]
 
 
 def test_every_filter_is_tested() -> None:
