@@ -70,12 +70,16 @@ class QuotaStatus(NamedTuple):
     """A client's quota after a request.
 
     `remaining`: requests left, as far as this process knows. `reset`: seconds until a new window.
+    `rate`: None if nothing is counted.
     """
 
     is_allowed: bool
     remaining: int
     reset: float
-    rate: Rate
+    rate: Rate | None
+
+
+UNCOUNTED = QuotaStatus(is_allowed=True, remaining=0, reset=0.0, rate=None)
 
 
 class RedisQuotas:
@@ -129,40 +133,49 @@ class RateLimiter:
         self._window_of = lru_cache(MAX_CLIENTS)(lambda client: Window())
         self._lock = threading.Lock()
 
-    def can_count(self, client: str) -> bool:
-        """Return whether `count` need not wait for Redis, nor for a thread that does."""
-        window = self._window(client)
-        return not window.lock.locked() and not window.needs_batch(self._clock.boot())
-
-    def count(self, client: str) -> QuotaStatus | None:
-        """Count a request. Return None if it passes uncounted because Redis is down."""
+    def count(self, client: str) -> QuotaStatus:
+        """Count a request. It passes uncounted while Redis is down."""
         window = self._window(client)
         with window.lock:
             now = self._clock.boot()
             if window.needs_batch(now):
                 batch = self._take_batch(client)
                 if batch is None:
-                    return None
+                    return UNCOUNTED
                 requested_at, now = now, self._clock.boot()
                 window.start_batch(batch, requested_at, received_at=now)
-            is_allowed = window.batch > 0
-            window.batch -= is_allowed
-            remaining, reset = window.batch + window.remaining, max(window.latest_end - now, 0.0)
-        if not is_allowed:
-            metrics.throttled_requests.inc()
-        return QuotaStatus(is_allowed, remaining, reset, self._rate)
+            return self._use(window, now)
+
+    def try_count(self, client: str) -> QuotaStatus | None:
+        """Count a request; return None if that has to wait for Redis, or for a thread that does."""
+        window = self._window(client)
+        if not window.lock.acquire(blocking=False):
+            return None
+        try:
+            now = self._clock.boot()
+            return None if window.needs_batch(now) else self._use(window, now)
+        finally:
+            window.lock.release()
 
     def _window(self, client: str) -> Window:
         with self._lock:  # so that threads cannot create two windows for a client
             return self._window_of(client)
 
+    def _use(self, window: Window, now: float) -> QuotaStatus:
+        is_allowed = window.batch > 0
+        if is_allowed:
+            window.batch -= 1
+        else:
+            metrics.throttled_requests.inc()
+        remaining, reset = window.batch + window.remaining, window.latest_end - now
+        return QuotaStatus(is_allowed, remaining, reset if reset > 0 else 0.0, self._rate)
+
 
 class Unlimited:
-    def can_count(self, client: str) -> bool:
-        return True
+    def count(self, client: str) -> QuotaStatus:
+        return UNCOUNTED
 
-    def count(self, client: str) -> QuotaStatus | None:
-        return None
+    try_count = count
 
 
 @cache

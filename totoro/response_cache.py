@@ -23,7 +23,7 @@ from structlog.contextvars import bound_contextvars
 from movies.http.bounded_store import BoundedStore
 from movies.http.conditional import STORABLE, fresh_headers
 from movies.http.content_encoding import prefers_gzip
-from movies.http.throttling import can_count, count_request, rate_limit_headers
+from movies.http.throttling import count_request, rate_limit_headers
 from movies.query.parameters import LIST_PARAMETERS
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
@@ -105,17 +105,17 @@ class ResponseCache:
         result = movie_service().hit() if key else None
         stored = self._responses_of(result.snapshot).get(key) if result else None
         status = stored.status_for(environ) if stored else None
-        if not result or not stored or not status or not (may_wait or can_count(environ)):
+        if not result or not stored or not status:
             return None
-        quota = count_request(environ)
+        quota = count_request(environ, may_wait=may_wait)
         # The thread may have been paused for seconds, so that the response has expired meanwhile.
-        if (quota and not quota.is_allowed) or result.expires_at < self._clock.boot():
+        if not quota or not quota.is_allowed or result.expires_at < self._clock.boot():
             return None
         request_id = request_id_of(environ)
         headers = [
             *(stored.headers if status == OK else stored.headers_of_304),
             *fresh_headers("hit", max(math.floor(result.ttl), 0)),
-            *(rate_limit_headers(quota) if quota else ()),
+            *rate_limit_headers(quota),
             ("X-Request-ID", request_id),
         ]
         hits.count(status)

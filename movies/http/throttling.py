@@ -4,7 +4,7 @@ They follow draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from services.rate_limit import QuotaStatus, rate_limiter
+from services.rate_limit import UNCOUNTED, QuotaStatus, rate_limiter
 
 # Where a request's environ has its quota status. A request that is processed again, because its cache
 # entry expired meanwhile, is not counted again.
@@ -32,21 +32,24 @@ def client_of(address: str) -> str:
     return str(ip)
 
 
-def count_request(environ: MutableMapping[str, Any]) -> QuotaStatus | None:
-    """Count the request against its client's quota, once. Return None if nothing is counted."""
-    if QUOTA_STATUS not in environ:
-        environ[QUOTA_STATUS] = rate_limiter().count(client_of(environ.get("REMOTE_ADDR", "")))
-    status: QuotaStatus | None = environ[QUOTA_STATUS]
+def count_request(
+    environ: MutableMapping[str, Any], *, may_wait: bool = True
+) -> QuotaStatus | None:
+    """Count the request against its client's quota, once.
+
+    Unless it `may_wait`, return None if Redis would have to be asked.
+    """
+    status: QuotaStatus | None = environ.get(QUOTA_STATUS)
+    if status is None:
+        limiter = rate_limiter()
+        count = limiter.count if may_wait else limiter.try_count
+        environ[QUOTA_STATUS] = status = count(client_of(environ.get("REMOTE_ADDR", "")))
     return status
 
 
-def can_count(environ: Mapping[str, Any]) -> bool:
-    """Return whether `count_request` need not wait for Redis."""
-    client = client_of(environ.get("REMOTE_ADDR", ""))
-    return QUOTA_STATUS in environ or rate_limiter().can_count(client)
-
-
 def rate_limit_headers(status: QuotaStatus) -> list[tuple[str, str]]:
+    if not status.rate:
+        return []
     limit, period = status.rate
     return [
         ("RateLimit-Policy", f'"default";q={limit};w={period}'),
@@ -57,14 +60,12 @@ def rate_limit_headers(status: QuotaStatus) -> list[tuple[str, str]]:
 class ClientThrottle(BaseThrottle):
     """Count every request of a client, whatever its response will be."""
 
-    _status: QuotaStatus | None
+    _status = UNCOUNTED
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        self._status = count_request(request.META)
-        if self._status is None:
-            return True
+        self._status = count_request(request.META) or UNCOUNTED
         view.headers |= dict(rate_limit_headers(self._status))
         return self._status.is_allowed
 
     def wait(self) -> float | None:
-        return self._status.reset if self._status else None
+        return self._status.reset

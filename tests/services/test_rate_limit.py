@@ -2,6 +2,7 @@
 
 import math
 import signal
+import threading
 import time
 import tracemalloc
 from bisect import bisect_right
@@ -21,6 +22,7 @@ from services.rate_limit import (
     BATCHES_PER_LIMIT,
     BATCHES_PER_REMAINING,
     MAX_CLIENTS,
+    UNCOUNTED,
     Batch,
     QuotaStatus,
     Rate,
@@ -62,7 +64,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 def count(worker: RateLimiter, client: str = "a") -> QuotaStatus:
     status = worker.count(client)
-    assert status
+    assert status.rate
     return status
 
 
@@ -229,7 +231,7 @@ def sizes(batch: Batch | None) -> tuple[int, int]:
 def test_requests_pass_while_redis_is_down(in_redis: Make, settings: Settings) -> None:
     settings.CACHES = redis_caches("redis://127.0.0.1:9/0")
 
-    assert in_redis(1).count("a") is None
+    assert in_redis(1).count("a") == UNCOUNTED
 
 
 def test_a_hung_redis_delays_requests_briefly_and_rarely(in_redis: Make, valkey: Valkey) -> None:
@@ -242,7 +244,7 @@ def test_a_hung_redis_delays_requests_briefly_and_rarely(in_redis: Make, valkey:
         assert time.monotonic() - started < 0.35
     finally:
         valkey.send_signal(signal.SIGCONT)
-    assert set(statuses) == {None}
+    assert set(statuses) == {UNCOUNTED}
 
 
 def test_quotas_have_a_connection_pool_with_a_shorter_timeout(settings: Settings) -> None:
@@ -259,14 +261,14 @@ def test_a_redis_that_takes_150_ms_is_skipped(in_redis: Make, valkey: Valkey) ->
     valkey.client.client_pause(150)
     started = time.monotonic()
 
-    assert [worker.count(f"{i}") for i in range(50)] == [None] * 50
+    assert [worker.count(f"{i}") for i in range(50)] == [UNCOUNTED] * 50
     assert time.monotonic() - started < 0.3
 
 
 def test_requests_pass_while_redis_cannot_write(in_redis: Make, valkey: Valkey) -> None:
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert in_redis(1).count("a") is None
+        assert in_redis(1).count("a") == UNCOUNTED
     finally:
         valkey.client.config_set("maxmemory", 0)
 
@@ -280,10 +282,10 @@ def test_batches_and_refusals_remain_valid_while_redis_is_down(
     count(worker, "half")  # of a batch of two
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert worker.count("new") is None
+        assert worker.count("new") == UNCOUNTED
         assert not count(worker, "refused").is_allowed
         assert count(worker, "half").is_allowed
-        assert worker.count("half") is None
+        assert worker.count("half") == UNCOUNTED
     finally:
         valkey.client.config_set("maxmemory", 0)
     clock.advance(BREAKER_SECONDS)
@@ -295,10 +297,10 @@ def test_requests_count_again_when_redis_is_back(in_redis: Make, valkey: Valkey)
     worker = in_redis(1, clock=clock)
     valkey.client.config_set("maxmemory", 1)
     try:
-        assert worker.count("a") is None
+        assert worker.count("a") == UNCOUNTED
     finally:
         valkey.client.config_set("maxmemory", 0)
-    assert worker.count("a") is None  # the circuit is open
+    assert worker.count("a") == UNCOUNTED  # the circuit is open
     clock.advance(BREAKER_SECONDS)
 
     assert allowed(worker, 3) == 1
@@ -425,7 +427,7 @@ def test_without_a_rate_nothing_is_counted(settings: Settings) -> None:
     settings.THROTTLE_RATE = None
 
     assert isinstance(rate_limiter(), Unlimited)
-    assert rate_limiter().count("a") is None
+    assert rate_limiter().count("a") == UNCOUNTED
 
 
 @pytest.mark.parametrize("redis", [False, True])
@@ -440,3 +442,53 @@ def test_the_rate_comes_from_the_settings(
     assert allowed(made, 5) == 2
     assert bool(valkey.client.keys()) == redis
     assert rate_limiter() is made
+
+
+# Without waiting
+
+
+def test_counts_at_once_only_what_is_left_of_a_batch() -> None:
+    limiter = RateLimiter(Rate(10, 60), lambda client: Batch(2, 8, 60))
+
+    assert limiter.try_count("a") is None
+    assert count(limiter).remaining == 9
+    status = limiter.try_count("a")
+    assert status
+    assert (status.is_allowed, status.remaining) == (True, 8)
+    assert limiter.try_count("a") is None
+
+
+def test_a_quota_that_is_used_up_refuses_at_once() -> None:
+    limiter = in_process(1)
+    count(limiter)
+
+    status = limiter.try_count("a")
+
+    assert status
+    assert not status.is_allowed
+
+
+def test_does_not_wait_for_a_thread_that_waits_for_redis() -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def take_batch(client: str) -> Batch:
+        asked.set()
+        release.wait(10)
+        return Batch(5, 5, 60)
+
+    limiter = RateLimiter(Rate(10, 60), take_batch)
+    thread = threading.Thread(target=limiter.count, args=["a"])
+    thread.start()
+    asked.wait(10)
+
+    assert limiter.try_count("a") is None
+
+    release.set()
+    thread.join()
+    status = limiter.try_count("a")
+    assert status
+    assert status.remaining == 8
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    assert Unlimited().count("a") == Unlimited().try_count("a") is None
