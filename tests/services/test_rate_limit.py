@@ -491,4 +491,4 @@ def test_does_not_wait_for_a_thread_that_waits_for_redis() -> None:
 
 
 def test_without_a_limit_nothing_is_counted() -> None:
-    assert Unlimited().count("a") == Unlimited().try_count("a") is None
+    assert Unlimited().count("a") == Unlimited().try_count("a") == UNCOUNTED
