@@ -1,5 +1,6 @@
 """What the movie page shows: the list as HTML, for people."""
 
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -40,6 +41,8 @@ UNKNOWN = {"", "na", "n/a", "unknown"}
 TINTS = 6
 # People named before their list is opened.
 MAX_CAST_NAMES = 3
+# More than the Ghibli API returns.
+MAX_CARDS = 256
 
 
 class Chip(NamedTuple):
@@ -103,7 +106,7 @@ def render(snapshot: Snapshot, query: Query, is_stale: bool) -> Representation:
     page = paginate(movies, query, "") if query.is_paged else None
     ordering = ",".join(query.ordering)
     context = {
-        "cards": [Card(movie) for movie in (page.movies if page else movies)],
+        "cards": [render_card(movie) for movie in (page.movies if page else movies)],
         "page": page,
         "summary": summarize(len(movies), len(snapshot.movies), page, ordering),
         "total": len(snapshot.movies),
@@ -117,6 +120,12 @@ def render(snapshot: Snapshot, query: Query, is_stale: bool) -> Representation:
     }
     html = render_to_string("movies/list.html", context).encode()
     return Representation(html, "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
+
+
+@lru_cache(MAX_CARDS)
+def render_card(movie: Movie) -> str:
+    """Return the HTML of a movie, which is most of the work and seldom changes with the snapshot."""
+    return render_to_string("movies/card.html", {"card": Card(movie)})
 
 
 def summarize(count: int, total: int, page: Page | None, ordering: str) -> str:
