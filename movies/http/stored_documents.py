@@ -1,5 +1,6 @@
 """Documents that change only with a deploy: rendered once, with an ETag, gzip and a lifetime."""
 
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -8,6 +9,7 @@ from django.http import HttpResponse
 from django.urls import get_script_prefix
 from rest_framework.request import Request
 
+from movies.http.bounded_store import BoundedStore
 from movies.http.conditional import conditional_response
 from movies.http.representations import Representation
 
@@ -15,14 +17,23 @@ from movies.http.representations import Representation
 MAX_AGE_SECONDS = 300
 # More than there are, unless clients can set the prefix.
 MAX_DOCUMENTS = 256
+MAX_BYTES = 4 * 1024 * 1024
 # Of documents for people, which load styles.
 PAGE_POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
-documents: dict[tuple[Any, ...], Representation] = {}
+documents = BoundedStore[Representation](MAX_DOCUMENTS, MAX_BYTES)
+# The OpenAPI document takes a tenth of a second, which threads would spend at the same time.
+rendering = threading.Lock()
 
 
 def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Render the response of a DRF view's `get` once for each prefix, path and media type."""
+
+    def render(view: Any, request: Request, *args: Any, **kwargs: Any) -> Representation:
+        rendered = view.finalize_response(request, get(view, request, *args, **kwargs)).render()
+        is_page = request.accepted_media_type == "text/html"
+        policy = {"Content-Security-Policy": PAGE_POLICY} if is_page else {}
+        return Representation(rendered.content, rendered["Content-Type"], policy)
 
     @wraps(get)
     def stored(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -30,13 +41,9 @@ def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
         key = get_script_prefix(), request.path, request.accepted_media_type
         document = documents.get(key)
         if document is None:
-            rendered = view.finalize_response(request, get(view, request, *args, **kwargs)).render()
-            is_page = request.accepted_media_type == "text/html"
-            policy = {"Content-Security-Policy": PAGE_POLICY} if is_page else {}
-            document = Representation(rendered.content, rendered["Content-Type"], policy)
-            if len(documents) >= MAX_DOCUMENTS:
-                documents.clear()
-            documents[key] = document
+            with rendering:
+                document = documents.get(key) or render(view, request, *args, **kwargs)
+                documents.put(key, document, document.size)
         headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
         return conditional_response(request._request, document, headers)
 
