@@ -167,7 +167,8 @@ request_headers = st.lists(
 def test_every_response_is_the_same_with_the_cache_and_without(
     proxies: int, upstream: FakeGhibli, settings: Settings
 ) -> None:
-    settings.THROTTLE_RATE = (1_000_000, 60)
+    settings.THROTTLE_RATE = (1_000_000, 3600)
+    settings.CACHE_TTL = 3600
     django = get_wsgi_application()
     plain = Client(TrustedProxies(django, proxies))
     cached = Client(TrustedProxies(ResponseCache(django), proxies))
@@ -227,5 +228,5 @@ def comparable(response: TestResponse) -> tuple[int, dict[str, list[str]], bytes
     for name in ("cache-control", "cache-status"):
         # A second may have passed, and of a request that waited for a refresh is said that it did.
         text = ", ".join(headers.get(name, []))
-        headers[name] = re.sub(r"(max-age|ttl)=5\d|fwd=miss; fwd-status=200; stored|hit", "*", text)
+        headers[name] = re.sub(r"(max-age|ttl)=\d+|fwd=miss; fwd-status=200; stored|hit", "*", text)
     return response.status_code, headers, body
