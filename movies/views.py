@@ -13,13 +13,15 @@ from movies.http.representations import Representation, Representations
 from movies.http.throttling import ClientThrottle
 from movies.openapi import document_detail, document_list
 from movies.query.pagination import paginate
-from movies.query.parameters import DETAIL_PARAMETERS, Query, parse_query
+from movies.query.parameters import DETAIL_PARAMETERS, LIST_PARAMETERS, Query, cached_parser
 from movies.serializers import MovieDetailSerializer, MovieListSerializer, encode
 from services.catalogue.snapshot import Snapshot
 from services.freshness.cache import CacheStatus, new_snapshot
 from services.movies import movie_service
 
 representations = Representations()
+
+parse_list_query, parse_detail_query = map(cached_parser, (LIST_PARAMETERS, DETAIL_PARAMETERS))
 
 
 class MovieView(APIView):
@@ -52,7 +54,7 @@ class MovieListView(MovieView):
 
     @document_list
     def get(self, request: Request) -> HttpResponse:
-        query = parse_query(request.query_params)
+        query = parse_list_query(request.META.get("QUERY_STRING", ""))
         result = movie_service().list()
         if isinstance(request.accepted_renderer, TemplateHTMLRenderer):
             is_stale = result.status is CacheStatus.STALE
@@ -68,7 +70,7 @@ class MovieListView(MovieView):
 class MovieDetailView(MovieView):
     @document_detail
     def get(self, request: Request, movie_id: str) -> HttpResponse:
-        query = parse_query(request.query_params, DETAIL_PARAMETERS)
+        query = parse_detail_query(request.META.get("QUERY_STRING", ""))
         movie, result = movie_service().get(movie_id)
         representation = representations.get(result.snapshot, render_movie, query, movie.id)
         return movies_response(request._request, result, representation)

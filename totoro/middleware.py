@@ -45,7 +45,9 @@ PATHS_FOR_ANY_HOST = ("/livez", "/readyz", "/metrics")
 
 def add_headers(response: HttpResponseBase, headers: ResponseHeaders) -> None:
     """Add the headers that the response lacks, all at once: Django checks each that is set by itself."""
-    response.headers._store = headers._store | response.headers._store
+    response.headers._store = all_headers = headers._store | response.headers._store
+    # The server gets them from here. Django would look up each.
+    response.items = all_headers.values  # type: ignore[method-assign]
 
 
 class RequestMiddleware:

@@ -1,6 +1,7 @@
 """The query parameters of the list and of a movie, and the query that they make."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from services.catalogue.snapshot import Snapshot
 
 # As many as the Ghibli API returns at once.
 MAX_LIMIT = 250
+MAX_CACHED_QUERIES = 256
 
 DETAIL_PARAMETERS: dict[str, Parameter] = {
     "fields": NamesParameter(
@@ -83,6 +85,16 @@ class Query(NamedTuple):
     def select(self, snapshot: Snapshot) -> list[Movie]:
         """Return the movies of all pages: filtered and sorted."""
         return sort_movies(filter_movies(snapshot, self.filters, self.search), self.ordering)
+
+
+def cached_parser(declared: Mapping[str, Parameter]) -> Callable[[str], Query]:
+    """Return a function that makes a query from the QUERY_STRING of a request, once for equal ones."""
+
+    @lru_cache(MAX_CACHED_QUERIES)
+    def parse(query_string: str) -> Query:
+        return parse_query(QueryDict(query_string.encode("latin-1")), declared)
+
+    return parse
 
 
 def parse_query(

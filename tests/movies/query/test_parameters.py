@@ -4,7 +4,13 @@ import pytest
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
-from movies.query.parameters import DETAIL_PARAMETERS, LIST_PARAMETERS, Query, parse_query
+from movies.query.parameters import (
+    DETAIL_PARAMETERS,
+    LIST_PARAMETERS,
+    Query,
+    cached_parser,
+    parse_query,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +60,12 @@ def test_the_order_of_parameters_makes_no_difference() -> None:
 
 def test_every_parameter_has_a_help_text() -> None:
     assert all(parameter.help_text for parameter in LIST_PARAMETERS.values())
+
+
+def test_a_query_string_is_parsed_once() -> None:
+    parse = cached_parser(LIST_PARAMETERS)
+
+    assert parse("title=K%C5%8Dndo") == parse_query(QueryDict("title=K%C5%8Dndo"))
+    # Bytes that are not percent-encoded, as WSGI hands them on.
+    assert parse("title=K\xc5\x8dndo") == parse("title=K%C5%8Dndo")
+    assert parse("limit=2") is parse("limit=2")
