@@ -34,7 +34,10 @@ class MovieView(APIView):
     format_kwarg = None
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        return Request(request)
+        drf_request = Request(request)
+        # It refers to the request, for parsers. Without reference cycles the garbage collector rests.
+        drf_request.parser_context.clear()
+        return drf_request
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Before the content negotiation, so that a request that is not acceptable (406) counts as well.
@@ -66,6 +69,8 @@ class MovieListView(MovieView):
             representation = representations.get(result.snapshot, render_list, query)
         return movies_response(request._request, result, representation)
 
+    head = get  # Django would set it on the view itself, which would be a reference cycle
+
 
 class MovieDetailView(MovieView):
     @document_detail
@@ -74,6 +79,8 @@ class MovieDetailView(MovieView):
         movie, result = movie_service().get(movie_id)
         representation = representations.get(result.snapshot, render_movie, query, movie.id)
         return movies_response(request._request, result, representation)
+
+    head = get
 
 
 @receiver(new_snapshot)

@@ -1,13 +1,16 @@
 """The API as clients see it, over the whole stack down to the socket of the Ghibli API."""
 
+import gc
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.wsgi import get_wsgi_application
 from django.test import Client
 from pytest_django.fixtures import Settings
+from werkzeug.test import EnvironBuilder
 
 from fake_ghibli import FakeGhibli
 from movies.views import representations
@@ -262,3 +265,20 @@ def store_bundled_catalogue(*, age: timedelta) -> None:
     facts = bundled.load()
     movies = merge.build(facts.films, facts.people).movies
     DatabaseStore().save(Snapshot(datetime.now(UTC) - age, movies))
+
+
+@pytest.mark.parametrize("path", ["/movies/", "/movies/?limit=2", f"/movies/{CASTLE}/"])
+def test_a_hit_leaves_no_reference_cycles(path: str, upstream: FakeGhibli) -> None:
+    application = get_wsgi_application()
+    environ = EnvironBuilder(path, base_url="http://testserver").get_environ()
+
+    def garbage() -> int:
+        gc.collect()
+        response = application(dict(environ), lambda *_: None)  # type: ignore[arg-type]
+        response.close()
+        del response
+        return gc.collect()
+
+    garbage()  # not a hit
+    # Another thread may leave garbage meanwhile.
+    assert min(garbage() for _ in range(5)) == 0
