@@ -11,6 +11,9 @@ from services.freshness.store import InMemoryStore
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
 
+# These never wait for a refresh, so that other requests are served meanwhile.
+FREE_THREADS = 32
+
 
 class MovieService:
     def __init__(self, cache: MovieCache) -> None:
@@ -35,7 +38,7 @@ def movie_cache() -> MovieCache:
         settings.CACHE_TTL,
         settings.REFRESH_AHEAD,
         settings.STALE_IF_ERROR,
-        max_waiting=settings.REQUEST_THREADS // 2,
+        max_waiting=settings.REQUEST_THREADS - FREE_THREADS,
     )
     store = InMemoryStore()
     if settings.REDIS_URL:

@@ -36,7 +36,7 @@ MAX_CONNECTIONS = 4096
 BACKLOG = 4096
 # Files other than clients' connections: two pools with one Redis connection for each request, and
 # some for the upstream, the database, metrics and code.
-OTHER_FILES = 2 * 256 + 128
+OTHER_FILES = 2 * 160 + 128
 MIN_FILES = 1024
 
 STOP_TIMEOUT_SECONDS = 30
@@ -94,6 +94,14 @@ class RespawningServer(MPServer):
         super()._respawn_workers(workers, spawn_target, target_loader, delay)
         for index in killed:
             self.respawned_wrks.pop(index, None)
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        try:
+            super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+        except SystemExit:
+            # After a stop signal it is no error that workers, which may get it too, have ended first.
+            if exit_code or not self.interrupt_signal:
+                raise
 
 
 def reset_signal_handlers() -> None:

@@ -116,7 +116,7 @@ def redis_cache(url: str, *, timeout_seconds: float) -> dict[str, Any]:
         "SOCKET_CONNECT_TIMEOUT": 0.1,
         "SOCKET_TIMEOUT": timeout_seconds,
         # No commands on connecting but AUTH: each is one more round trip to a slow Redis.
-        "CONNECTION_POOL_KWARGS": {"max_connections": 320, "protocol": 2, "driver_info": None},
+        "CONNECTION_POOL_KWARGS": {"max_connections": 224, "protocol": 2, "driver_info": None},
     }
     backend = "django_redis.cache.RedisCache"
     return {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "totoro", "OPTIONS": options}
@@ -165,9 +165,9 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     RESPONSE_CACHE = variable("on", env.boolean)
     WEB_CONCURRENCY = variable("1", env.integer(1, 64))
     PORT = variable("8000", env.integer(1, 65_535))
-    # Per process, created when needed: the number of requests that it handles at once. Enough for 1,000
-    # clients who wait for a refresh in eight processes; at most half of the threads may wait.
-    REQUEST_THREADS = 256
+    # Per process, created when needed, 0.15 MB each: for requests that are not hits. All but 32 may wait
+    # for a refresh, enough for 1,000 clients in eight processes.
+    REQUEST_THREADS = 160
 
     INSTALLED_APPS = [
         "whitenoise.runserver_nostatic",
