@@ -149,7 +149,7 @@ class RateLimiter:
     def try_count(self, client: str) -> QuotaStatus | None:
         """Count a request; return None if that has to wait for Redis, or for a thread that does."""
         window = self._window(client)
-        if not window.lock.acquire(blocking=False):
+        if not window.lock.acquire(False):
             return None
         try:
             now = self._clock.boot()

@@ -66,6 +66,8 @@ class StoredResponse(NamedTuple):
     def status_for(self, environ: WSGIEnvironment) -> int | None:
         """Return the status by the request's conditions; None if Django is to evaluate them."""
         if tag := environ.get("HTTP_IF_NONE_MATCH"):
+            if tag == self.etag:
+                return NOT_MODIFIED
             match = ENTITY_TAG.fullmatch(tag)
             if not match:
                 return None
@@ -81,6 +83,8 @@ class ResponseCache:
     def __init__(self, application: WSGIApplication, *, is_on: bool = True) -> None:
         self._application, self._is_on = application, is_on
         self._clock = Clock()
+        # Read once: Django's settings take 0.4 µs.
+        self._access_log = settings.ACCESS_LOG
         # Replaced together, when another snapshot is in use.
         self._current: tuple[Snapshot | None, BoundedStore[StoredResponse]]
         self._current = None, BoundedStore(MAX_RESPONSES, MAX_BYTES)
@@ -119,7 +123,7 @@ class ResponseCache:
             ("X-Request-ID", request_id),
         ]
         hits.count(status)
-        if settings.ACCESS_LOG:
+        if self._access_log:
             with bound_contextvars(request_id=request_id):
                 path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
                 log_request(environ, path, status, time.perf_counter() - started)

@@ -5,7 +5,7 @@ They follow draft-ietf-httpapi-ratelimit-headers-11.
 
 import math
 from collections.abc import MutableMapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from services.rate_limit import UNCOUNTED, QuotaStatus, rate_limiter
+from services.rate_limit import UNCOUNTED, QuotaStatus, Rate, rate_limiter
 
 # Where a request's environ has its quota status. A request that is processed again, because its cache
 # entry expired meanwhile, is not counted again.
@@ -50,11 +50,13 @@ def count_request(
 def rate_limit_headers(status: QuotaStatus) -> list[tuple[str, str]]:
     if not status.rate:
         return []
-    limit, period = status.rate
-    return [
-        ("RateLimit-Policy", f'"default";q={limit};w={period}'),
-        ("RateLimit", f'"default";r={status.remaining};t={math.ceil(status.reset)}'),
-    ]
+    remaining = f'"default";r={status.remaining};t={math.ceil(status.reset)}'
+    return [policy_header(status.rate), ("RateLimit", remaining)]
+
+
+@cache
+def policy_header(rate: Rate) -> tuple[str, str]:
+    return "RateLimit-Policy", f'"default";q={rate.limit};w={rate.period}'
 
 
 class ClientThrottle(BaseThrottle):

@@ -50,7 +50,9 @@ def test_workers_share_the_memory_of_what_they_import(
     try:
         wait_until(lambda: len(server.workers) == 3)
         # One has responded to the request by which the start was noticed.
-        assert sorted(map(own_memory, server.workers))[1] < 18 * MIB  # 12 and 15; 35 if each imports it
+        assert (
+            sorted(map(own_memory, server.workers))[1] < 18 * MIB
+        )  # 12 and 15; 35 if each imports it
     finally:
         server.kill()
 

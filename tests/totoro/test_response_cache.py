@@ -262,9 +262,10 @@ def test_hits_are_counted_without_a_further_request(client: Client) -> None:
     wait_until(counted, seconds=5, what="the hit is counted")
 
 
-def test_the_access_log_has_hits(client: Client, settings: Settings) -> None:
-    get(client)
+def test_the_access_log_has_hits(django: Django, settings: Settings) -> None:
+    get(Client(ResponseCache(django)))
     settings.ACCESS_LOG = True
+    client = Client(ResponseCache(django))
 
     with capture_logs(processors=[merge_contextvars]) as entries:
         get(client, X_Request_ID="mine", If_None_Match="W/" + get(client).headers["ETag"])
