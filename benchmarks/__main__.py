@@ -14,6 +14,7 @@ from benchmarks.load import BenchmarkError
 from benchmarks.memory import measure_memory
 from benchmarks.miss_path import measure_miss_path
 from benchmarks.report import report
+from benchmarks.results import Results
 from benchmarks.run import Options, Run
 from benchmarks.servers import VENV
 from benchmarks.timings import measure_cold_start, measure_expiry
@@ -31,8 +32,9 @@ PARTS = {
 }
 # Processes that run or want to (a load average), without the benchmark's own.
 QUIET_LOAD = 0.5
-PUBLISHED = (ROOT / "benchmarks" / "results.json", ROOT / "docs" / "images")
-UNPUBLISHED = (ROOT / "var" / "benchmarks" / "results.json", ROOT / "var" / "benchmarks")
+MEASURED = ROOT / "var" / "benchmarks"
+PUBLISHED = ROOT / "benchmarks"
+RESULTS = "results.json"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,6 +48,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="to try it: one round of one second")
     parser.add_argument(
         "--publish", action="store_true", help="update the committed results and the plots in docs/"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing: show the published results"
     )
     arguments = parser.parse_args()
     if arguments.publish and (arguments.quick or arguments.only):
@@ -100,20 +105,24 @@ def plot(results: Path, folder: Path) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.report:
+        print(report(Results.read(PUBLISHED / RESULTS)))
+        return
     check_machine()
-    run = Run(options(arguments))
-    run.results.machine = machine()
-    file, images = PUBLISHED if arguments.publish else UNPUBLISHED
+    run = Run(options(arguments), Results(machine()))
     try:
         for name in parts(arguments):
             PARTS[name](run)
+            run.results.save(MEASURED / RESULTS)
     except (BenchmarkError, KeyboardInterrupt) as error:
         sys.exit(f"\n{error!r}")
     run.progress.clear()
-    run.results.save(file)
     print(report(run.results))
     if "peers" in parts(arguments):
-        plot(file, images)
+        plot(MEASURED / RESULTS, MEASURED)
+    if arguments.publish:
+        run.results.save(PUBLISHED / RESULTS)
+        plot(PUBLISHED / RESULTS, ROOT / "docs" / "images")
 
 
 if __name__ == "__main__":

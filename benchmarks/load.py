@@ -9,6 +9,8 @@ from pathlib import Path
 from benchmarks.process_tree import cpu_seconds, pinned
 
 SERVER_CORE, LOAD_CORE = 0, 1
+# Of the server's core. A server that waits for a single connection uses a quarter.
+MIN_CPU_SHARE = 0.05
 SCRIPTS = Path(__file__).parent
 
 
@@ -65,7 +67,14 @@ def measure(
     """Send as many requests as the server with these processes takes."""
     before = cpu_seconds(pids)
     load = send(url, headers, connections, seconds, script)
-    return Sample(**vars(load), cpu_seconds=cpu_seconds(pids) - before)
+    return checked(Sample(**vars(load), cpu_seconds=cpu_seconds(pids) - before))
+
+
+def checked(sample: Sample) -> Sample:
+    """Return the sample; BenchmarkError if the server had next to no CPU time to show anything."""
+    if sample.cpu_seconds < MIN_CPU_SHARE * sample.seconds:
+        raise BenchmarkError(f"only {sample.cpu_seconds:.2f} s of CPU time: is the machine busy?")
+    return sample
 
 
 def send(url: str, headers: Mapping[str, str], connections: int, seconds: int, script: str) -> Load:

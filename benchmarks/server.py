@@ -2,13 +2,14 @@
 
 import http.client
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from benchmarks.load import BenchmarkError, Sample, measure
 from benchmarks.workloads import Workload
 
-TRIES = 3
+TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,24 @@ class Server:
             return False
 
     def measure(self, workload: Workload, *, connections: int, seconds: int) -> Sample:
-        """Measure; again if a refresh has ended the validity of the ETag that was sent."""
-        for _ in range(TRIES):
-            headers = self._headers(workload)
-            self.get(workload.path, headers)  # fills the caches, which may have expired
-            url = self.url + workload.path
+        """Measure, and again if that failed: the machine may have stalled, or an ETag have changed."""
+        for _ in range(TRIES - 1):
+            with suppress(BenchmarkError):
+                return self._measure(workload, connections, seconds)
+        return self._measure(workload, connections, seconds)
+
+    def _measure(self, workload: Workload, connections: int, seconds: int) -> Sample:
+        headers = self._headers(workload)
+        self.get(workload.path, headers)  # fills the caches, which may have expired
+        url = self.url + workload.path
+        try:
             sample = measure(self.pids, url, headers, connections, seconds, workload.script)
-            if self.get(workload.path, headers).status == workload.status:
-                return sample
-        raise BenchmarkError(f"{self.name}: {workload.name} is not a {workload.status}")
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{self.name}, {workload.name}: {error}") from error
+        status = self.get(workload.path, headers).status
+        if status != workload.status:
+            raise BenchmarkError(f"{self.name}, {workload.name}: the status has become {status}")
+        return sample
 
     def _headers(self, workload: Workload) -> Mapping[str, str]:
         if workload.status == 304:

@@ -98,6 +98,7 @@ class Launcher:
     def drf(self) -> Server:
         # Threads as gunicorn's documentation advises; one worker, as there is one core.
         options = ["--worker-class", "gthread", "--threads", "4", "--bind", "127.0.0.1:{port}"]
+        options += ["--no-control-socket"]  # it would be in the home folder
         return self._peer(
             DRF,
             [str(VENV / "gunicorn"), *options, "drf_cache_page:application"],

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.load import BenchmarkError, Load, Sample, parse
+from benchmarks.load import BenchmarkError, Load, Sample, checked, parse
 
 # What wrk 4.1 prints with wrk.lua.
 OUTPUT = """Running 3s test @ http://127.0.0.1:8000/movies/
@@ -36,3 +36,12 @@ def test_capacity_is_requests_per_cpu_second_and_rate_per_second_of_the_clock() 
     sample = Sample(1000, 4.0, p50=1, p99=1, p999=1, slowest=1, cpu_seconds=0.5)
 
     assert (sample.capacity, sample.rate) == (2000, 250)
+
+
+def test_a_server_that_had_no_cpu_time_was_not_measured() -> None:
+    enough = Sample(3, 2.0, p50=1, p99=1, p999=1, slowest=1, cpu_seconds=0.1)
+    starved = Sample(3, 2.0, p50=1, p99=1, p999=1, slowest=1, cpu_seconds=0.0)
+
+    assert checked(enough) is enough
+    with pytest.raises(BenchmarkError, match=r"only 0\.00 s"):
+        checked(starved)

@@ -50,6 +50,12 @@ def test_the_readme_shows_two_screenshots() -> None:
     assert all(0 < (ROOT / image).stat().st_size < IMAGE_BYTES for image in images)
 
 
+def test_the_readme_shows_the_plot_of_the_benchmark_in_both_modes() -> None:
+    images = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+
+    assert images == ["docs/images/benchmark-dark.svg", "docs/images/benchmark-light.svg"]
+
+
 def test_the_readme_names_the_stack() -> None:
     stack = "Python, Django, Django REST framework, drf-yasg, Redis, PostgreSQL and granian"
 
