@@ -19,8 +19,8 @@ from totoro.response_cache import Headers, ResponseCache
 
 bugs = logging.getLogger(f"{__name__}.bugs")
 
-# Besides what granian says of the request (PEP 3333). Granian would add the environment variables, the
-# secrets among them.
+# What PEP 3333 asks for besides what granian says of the request. Granian's own wrapper would add the
+# environment variables, the secrets among them.
 ENVIRON = {
     "SCRIPT_NAME": "",
     "wsgi.errors": sys.stderr,
@@ -44,14 +44,13 @@ class RequestThreads:
         self._pool.submit(lambda: None)  # starts the first thread
 
     def __call__(self, protocol: Any, request: WSGIEnvironment) -> None:
-        environ = ENVIRON | request
-        apply_forwarded_headers(environ, self._proxies)
-        if hit := self._application.hit(environ):
+        apply_forwarded_headers(request, self._proxies)
+        if hit := self._application.hit(request):
             protocol.response_bytes(*hit)
             return
         # If the limit of threads is reached, the request is queued for those that there are.
         with suppress(RuntimeError):
-            self._pool.submit(self._respond, protocol, environ)
+            self._pool.submit(self._respond, protocol, ENVIRON | request)
 
     def _respond(self, protocol: Any, environ: WSGIEnvironment) -> None:
         start = Start()

@@ -6,7 +6,6 @@ rate limit, request ID, metrics and access log are the same as in Django. Whatev
 left to Django, so RESPONSE_CACHE=off changes speed and nothing else.
 """
 
-import math
 import re
 import time
 from collections.abc import Iterable
@@ -82,7 +81,7 @@ class ResponseCache:
 
     def __init__(self, application: WSGIApplication, *, is_on: bool = True) -> None:
         self._application, self._is_on = application, is_on
-        self._clock = Clock()
+        self._boot = Clock().boot
         # Read once: Django's settings take 0.4 µs.
         self._access_log = settings.ACCESS_LOG
         # Replaced together, when another snapshot is in use.
@@ -113,19 +112,19 @@ class ResponseCache:
             return None
         quota = count_request(environ, may_wait=may_wait)
         # The thread may have been paused for seconds, so that the response has expired meanwhile.
-        if not quota or not quota.is_allowed or result.expires_at < self._clock.boot():
+        if not quota or not quota.is_allowed or result.expires_at < self._boot():
             return None
         request_id = request_id_of(environ)
         headers = [
             *(stored.headers if status == OK else stored.headers_of_304),
-            *fresh_headers("hit", max(math.floor(result.ttl), 0)),
+            *fresh_headers("hit", int(result.ttl)),
             *rate_limit_headers(quota),
             ("X-Request-ID", request_id),
         ]
         hits.count(status)
         if self._access_log:
             with bound_contextvars(request_id=request_id):
-                path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+                path = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
                 log_request(environ, path, status, time.perf_counter() - started)
         return Hit(status, headers, stored.body if status == OK else b"")
 
@@ -169,7 +168,7 @@ class ResponseCache:
             or ("HTTP_ORIGIN" in environ and not settings.CORS_ALLOW_ALL_ORIGINS)
         ):
             return None
-        site = environ["SCRIPT_NAME"], environ["wsgi.url_scheme"], host
+        site = get("SCRIPT_NAME", ""), environ["wsgi.url_scheme"], host
         return self._canonical_key(site, path, query, accept, encoding)
 
 

@@ -15,7 +15,14 @@ from services.freshness.policy import Policy, backoff_seconds, refresh_due, situ
 from services.freshness.process_state import ProcessState
 from services.freshness.refresh import Outcome, Refresher
 from services.freshness.refresh_thread import RefreshThread
-from services.freshness.state import SECOND, Entry, entry_at, is_backing_off, pending_entry
+from services.freshness.state import (
+    SECOND,
+    Entry,
+    State,
+    entry_at,
+    is_backing_off,
+    pending_entry,
+)
 from services.freshness.store import InMemoryStore
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
@@ -58,6 +65,15 @@ _results = {status: metrics.cache_results.labels(status) for status in CacheStat
 _unavailable = metrics.cache_results.labels("unavailable")
 
 
+class InUse(NamedTuple):
+    """An entry that is in use until `until`, as long as the state is the same."""
+
+    state: State
+    until: int
+    entry: Entry
+    snapshot: Snapshot
+
+
 def fresh_result(entry: Entry, snapshot: Snapshot, now: int, status: CacheStatus) -> CacheResult:
     expires_at = entry.expires_at
     return CacheResult(snapshot, status, (expires_at - now) / SECOND, expires_at / SECOND)
@@ -85,6 +101,7 @@ class MovieCache:
         self._requested: tuple[int, bool, int] | None = None
         self._requested_at = 0
         self._requested_entry: Entry | None = None
+        self._in_use: InUse | None = None
 
     def close(self) -> None:
         """Cut off the refresh under way, release its lease, end the thread."""
@@ -100,14 +117,23 @@ class MovieCache:
 
     def hit(self) -> CacheResult | None:
         """Return the entry in use, or None, without counting the result. Takes no lock."""
-        now, state = self.process.now(), self.process.state
-        entry = entry_at(state, now)
+        now, in_use = self.process.now(), self._in_use
+        if not in_use or now >= in_use.until or in_use.state is not self.process.state:
+            self._in_use = in_use = self._find_in_use(now)
+            if not in_use:
+                return None
+        if self._requested_entry is not in_use.entry:
+            self._note_request(in_use.entry, now)
+        return fresh_result(in_use.entry, in_use.snapshot, now, CacheStatus.HIT)
+
+    def _find_in_use(self, now: int) -> InUse | None:
+        state = self.process.state
+        entry, pending = entry_at(state, now), pending_entry(state, now)
         snapshot = self.process.snapshots.get(entry.token) if entry else None
         if not entry or not snapshot:
             return None
-        if self._requested_entry is not entry:
-            self._note_request(entry, now)
-        return fresh_result(entry, snapshot, now, CacheStatus.HIT)
+        until = min(entry.expires_at, pending.valid_from) if pending else entry.expires_at
+        return InUse(state, until, entry, snapshot)
 
     def _miss(self) -> CacheResult:
         generation = self.process.generation  # before looking: what comes in meanwhile counts

@@ -20,6 +20,9 @@ class FakeClock(Clock):
     def boot(self) -> float:
         return self.seconds
 
+    def boot_us(self) -> int:
+        return int(self.seconds * 1_000_000)
+
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self.seconds + self.wall_offset)
 
