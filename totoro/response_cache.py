@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
@@ -23,7 +22,7 @@ from movies.http.bounded_store import BoundedStore
 from movies.http.conditional import STORABLE, fresh_headers
 from movies.http.content_encoding import prefers_gzip
 from movies.http.throttling import count_request, rate_limit_headers
-from movies.query.parameters import LIST_PARAMETERS
+from movies.query.parameters import canonical_query
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.movies import movie_service
@@ -182,14 +181,6 @@ def canonical_key(
         return None
     # Only pages, which need parameters, have links with scheme and host.
     return path, parameters, site if parameters else prefix, accept, prefers_gzip(encoding)
-
-
-def canonical_query(query: str) -> tuple[tuple[str, str], ...] | None:
-    """Return the known parameters in order; None if one is repeated or the query is not ASCII."""
-    parameters = parse_qsl(query, keep_blank_values=True)
-    known = sorted(pair for pair in parameters if pair[0] in LIST_PARAMETERS)
-    is_repeated = len(known) > len(dict(known))
-    return None if is_repeated or not query.isascii() else tuple(known)
 
 
 def is_allowed_host(host: str) -> bool:

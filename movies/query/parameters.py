@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
@@ -120,3 +120,11 @@ def parse_query(
     values = {name: value for name, value in values.items() if value != ""}
     filters = tuple((name, values.pop(name)) for name in FILTERS if name in values)
     return Query(filters=filters, **values)
+
+
+def canonical_query(query: str) -> tuple[tuple[str, str], ...] | None:
+    """Return the known parameters in order; None if one is repeated or the query is not ASCII."""
+    parameters = parse_qsl(query, keep_blank_values=True)
+    known = sorted(pair for pair in parameters if pair[0] in LIST_PARAMETERS)
+    is_repeated = len(known) > len(dict(known))
+    return None if is_repeated or not query.isascii() else tuple(known)

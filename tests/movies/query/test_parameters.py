@@ -9,6 +9,7 @@ from movies.query.parameters import (
     LIST_PARAMETERS,
     Query,
     cached_parser,
+    canonical_query,
     parse_query,
 )
 
@@ -69,3 +70,22 @@ def test_a_query_string_is_parsed_once() -> None:
     # Bytes that are not percent-encoded, as WSGI hands them on.
     assert parse("title=K\xc5\x8dndo") == parse("title=K%C5%8Dndo")
     assert parse("limit=2") is parse("limit=2")
+
+
+@pytest.mark.parametrize(
+    ("query", "canonical"),
+    [
+        ("", ()),
+        ("limit=2&offset=1", (("limit", "2"), ("offset", "1"))),
+        ("offset=1&_=5&limit=%32", (("limit", "2"), ("offset", "1"))),
+        ("title=%E3%81%A8", (("title", "と"),)),
+        ("title=a+b&Title=c", (("title", "a b"),)),
+        ("fields=", (("fields", ""),)),
+        ("limit=1&limit=1", None),
+        ("title=\u00e3", None),
+    ],
+)
+def test_queries_with_the_same_response_have_the_same_canonical_form(
+    query: str, canonical: object
+) -> None:
+    assert canonical_query(query) == canonical
