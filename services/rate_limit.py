@@ -3,8 +3,8 @@
 A window begins with the client's first request. Its count is in Redis; a worker takes requests from it
 in batches and then allows as many without asking Redis. Once the quota is used up, the worker refuses
 requests until the window ends, without asking either. What is left of a batch when the window ends is
-lost. So no window ever has more requests than the limit, but a client that changes between workers may
-be refused a little early.
+lost. So no window has more requests than the limit, but a client that changes between workers may be
+refused a little early.
 
 While Redis is down, nothing is counted and requests pass. Without Redis, a process is the only one and
 takes the whole quota as one batch.
@@ -24,10 +24,10 @@ from services.clock import Clock
 # About 0.5 KB each, so that a flood of addresses costs a process 5 MB. A client that is evicted loses
 # what was left of its batch or, without Redis, starts a new window.
 MAX_CLIENTS = 10_000
-# A batch is the smaller of two parts. 1/40 of the limit: one round trip for 15 requests of 600.
+# A batch is at most 1/40 of the limit, so of 600 requests 15 need one round trip…
 BATCHES_PER_LIMIT = 40
-# 1/8 of what remains: towards the end no worker reserves much that others need. For 600 requests and
-# four workers, both together make about 60 round trips.
+# …and at most 1/8 of what remains, so that towards the end no worker reserves much that others need. With
+# four workers, 600 requests need about 60 round trips.
 BATCHES_PER_REMAINING = 8
 
 # KEYS a client's count · ARGV limit, period in ms, largest batch

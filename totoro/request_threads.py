@@ -1,8 +1,8 @@
 """Which thread handles a request: one thread all hits, a pool of threads whatever may wait or compute.
 
-Threads that take turns cost more than a hit: with 64 of them, half of the requests per CPU-second. So the
-one thread in which granian calls us serves hits, which never wait, and requests that wait for a refresh
-cost them nothing.
+Threads that take turns cost more than a hit: with 64 threads, a server handles half as many requests per
+CPU-second as with one. So the thread in which granian calls us serves all hits, and passes on every
+request that may wait for a refresh, for Redis or for a long computation.
 """
 
 import logging
@@ -48,7 +48,7 @@ class RequestThreads:
         if hit := self._application.hit(request):
             protocol.response_bytes(*hit)
             return
-        # If the limit of threads is reached, the request is queued for those that there are.
+        # If no further thread can be started, the request is queued for the existing ones.
         with suppress(RuntimeError):
             self._pool.submit(self._respond, protocol, ENVIRON | request)
 
@@ -74,7 +74,7 @@ class Start:
 
 
 class Body:
-    """A body as granian reads it: with `__next__`, and `close` at the end."""
+    """A body as granian reads it: it looks up `__next__` in the object, and calls `close` at the end."""
 
     def __init__(self, body: Iterable[bytes]) -> None:
         self.__next__ = iter(body).__next__

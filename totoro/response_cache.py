@@ -3,7 +3,7 @@
 It stores Django's response when the view says of which snapshot it is, and serves it while that snapshot
 is in use: the movie cache alone decides what is fresh, and notices requests that call for a refresh. The
 rate limit, request ID, metrics and access log are the same as in Django. Whatever is not a plain hit is
-left to Django, so RESPONSE_CACHE=off changes speed and nothing else.
+left to Django, so RESPONSE_CACHE=false changes speed and nothing else.
 """
 
 import re
@@ -30,15 +30,16 @@ from totoro.observability.metrics import hits
 from totoro.observability.requests import log_request, request_id_of
 
 OK, NOT_MODIFIED = 200, 304
-# Headers that differ between requests for the same response.
+# Headers that are made anew for each request.
 OF_REQUEST = {"X-Request-ID", "RateLimit", "RateLimit-Policy", "Cache-Control", "Cache-Status"}
 # Headers that a 304 lacks.
 OF_BODY = {"Content-Type", "Content-Length", "Content-Encoding"}
 # One entity tag. The comparison is weak: it ignores the W/ (RFC 9110, section 13.1.2).
 ENTITY_TAG = re.compile(r'(?:W/)?("[^",]*")')
 
-# Of the parts of a request that are remembered, together. Longer requests are rare.
+# Of path, query and headers that make a key, together. Longer requests are rare, and left to Django.
 MAX_LENGTH = 1024
+# Remembered by what they were made of.
 MAX_KEYS = 4096
 MAX_RESPONSES = 1024
 # At 2,200 movies the list has 4.5 MB.
@@ -95,7 +96,7 @@ class ResponseCache:
         key = self._key(environ)
         if not key:
             return self._application(environ, start_response)
-        return self._fetch(key, environ, start_response)
+        return self._ask_django(key, environ, start_response)
 
     def hit(self, environ: WSGIEnvironment, *, may_wait: bool = False) -> Hit | None:
         """Return a stored response, or None if Django is to respond.
@@ -127,7 +128,7 @@ class ResponseCache:
                 log_request(environ, path, status, time.perf_counter() - started)
         return Hit(status, headers, stored.body if status == OK else b"")
 
-    def _fetch(
+    def _ask_django(
         self, key: Key, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Let Django respond, and store its response if that is allowed."""
@@ -179,7 +180,7 @@ def canonical_key(
     parameters = canonical_query(query)
     if parameters is None or not path.isascii() or not is_allowed_host(host):
         return None
-    # Only pages, which need parameters, have links with scheme and host.
+    # Only with parameters (limit, offset) does a response have links with scheme and host.
     return path, parameters, site if parameters else prefix, accept, prefers_gzip(encoding)
 
 

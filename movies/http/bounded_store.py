@@ -20,9 +20,9 @@ class Stored(Generic[Value]):
 class BoundedStore(Generic[Value]):
     """Evicts what is requested least. For values that live briefly: their counts do not age.
 
-    A value that does not fit replaces others only if it was requested at least as often as they were
-    together, without the first request of each. So what is requested once replaces only what was
-    requested once, and a large value replaces many small ones only if it is worth that.
+    A value that does not fit replaces others only if it was repeated (requested after the first time) at
+    least as often as they were together. So what is requested once replaces only what was requested
+    once. A large value that was repeated 10 times replaces five small ones that were repeated twice.
     """
 
     def __init__(self, max_number: int, max_bytes: int) -> None:
@@ -55,7 +55,10 @@ class BoundedStore(Generic[Value]):
         return stored.value
 
     def put(self, key: Hashable, value: Value, size: int) -> None:
-        """Store a value that `get` did not return, unless others are worth more. Replaces an equal key's."""
+        """Store a value that `get` did not return, unless others are worth more.
+
+        A value that is stored under the key already is replaced.
+        """
         with self._lock:
             if replaced := self._stored.get(key):
                 self._remove(replaced)
@@ -76,9 +79,9 @@ class BoundedStore(Generic[Value]):
         if number <= 0 and excess <= 0:
             return []
         victims = []
-        candidates = (each for each in self._stored.values() if each.repeats <= repeats)
+        candidates = [each for each in self._stored.values() if each.repeats <= repeats]
         # Of those that were requested equally often, the oldest first: the sort is stable.
-        for victim in sorted(candidates, key=attrgetter("repeats")) if repeats else candidates:
+        for victim in sorted(candidates, key=attrgetter("repeats")):
             repeats -= victim.repeats
             if repeats < 0:
                 return None

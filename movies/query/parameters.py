@@ -16,6 +16,8 @@ from services.catalogue.snapshot import Snapshot
 
 # As many as the Ghibli API returns at once.
 MAX_LIMIT = 250
+# Of a query that has a canonical form: more than there are, and fewer than Django rejects.
+MAX_PARAMETERS = 100
 MAX_CACHED_QUERIES = 256
 
 DETAIL_PARAMETERS: dict[str, Parameter] = {
@@ -123,8 +125,13 @@ def parse_query(
 
 
 def canonical_query(query: str) -> tuple[tuple[str, str], ...] | None:
-    """Return the known parameters in order; None if one is repeated or the query is not ASCII."""
+    """Return the known parameters in order; None if Django may reject the query.
+
+    It rejects repeated parameters and very many of them, and decodes what is not ASCII in its own way.
+    """
+    if query.count("&") >= MAX_PARAMETERS or not query.isascii():
+        return None
     parameters = parse_qsl(query, keep_blank_values=True)
     known = sorted(pair for pair in parameters if pair[0] in LIST_PARAMETERS)
     is_repeated = len(known) > len(dict(known))
-    return None if is_repeated or not query.isascii() else tuple(known)
+    return None if is_repeated else tuple(known)

@@ -83,6 +83,8 @@ def test_a_query_string_is_parsed_once() -> None:
         ("fields=", (("fields", ""),)),
         ("limit=1&limit=1", None),
         ("title=\u00e3", None),
+        ("&" * 99, ()),
+        ("&" * 100, None),
     ],
 )
 def test_queries_with_the_same_response_have_the_same_canonical_form(
