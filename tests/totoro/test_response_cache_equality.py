@@ -173,7 +173,7 @@ def test_every_response_is_the_same_with_the_cache_and_without(
     plain = Client(TrustedProxies(django, proxies))
     cached = Client(TrustedProxies(ResponseCache(django), proxies))
 
-    @hypothesis_settings(max_examples=600, deadline=None)
+    @hypothesis_settings(max_examples=400, deadline=None)
     @given(
         method=st.sampled_from(METHODS),
         path=st.sampled_from(PATHS),
