@@ -85,8 +85,10 @@ migrations: $(VENV)/dev ## Create migrations for changed models
 lock: var/poetry/bin/poetry ## Update poetry.lock and requirements/ after a change in pyproject.toml
 	$< lock
 	$< export --quiet --output requirements/main.txt
+	$< export --quiet --output requirements/tracing.txt --extras tracing
 	$< export --quiet --output requirements/dev.txt --with dev
-	$< export --quiet --output requirements/test.txt --with dev,test
+	$< export --quiet --output requirements/test.txt --with dev,test --extras tracing
+	$< export --quiet --output requirements/audit.txt --only audit
 
 lock-benchmark: $(BENCHMARK)/installed ## Update benchmarks/requirements.txt after a change in benchmarks/requirements.in
 	$(BENCHMARK)/bin/pip install --quiet pip-tools
