@@ -56,7 +56,9 @@ def test_the_test_tools_are_not_needed_for_development() -> None:
     assert tools & locked("dev") == set()
 
 
-@pytest.mark.parametrize("path", (ROOT / "requirements").iterdir(), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "requirements").iterdir()), ids=lambda path: path.name
+)
 def test_a_requirements_file_names_no_package_index(path: Path) -> None:
     text = path.read_text()
 
