@@ -96,7 +96,7 @@ lock-benchmark: $(BENCHMARK)/installed ## Update benchmarks/requirements.txt aft
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file benchmarks/requirements.txt \
 	  benchmarks/requirements.in
 
-create-env-vars-from-template: ## Create .env and .poetry.env from their templates, with random secrets
+create-env-vars-from-template: ## Create .env and .poetry.env from their templates, and random secrets in secrets/
 	@sh scripts/create-env-vars.sh
 
 docker-totoro-server: .env ## Serve on port 8000 with Redis and PostgreSQL, in containers

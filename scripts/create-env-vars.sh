@@ -1,21 +1,57 @@
 #!/bin/sh
-# Create .env and .poetry.env, which git ignores, from their templates, with random secrets. An existing
-# file is not changed.
+# Create .env and .poetry.env from their templates, and random secrets in secrets/. Git ignores all of them.
+# Existing files are not changed, except that secrets of an earlier version's .env move to files.
 set -eu
 cd "$(dirname "$0")/.."
+umask 077
 
 random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
-create() { # TEMPLATE FILE
-    if [ -e "$2" ]; then
-        echo "$2 exists already and was not changed"
-        return
+create() { # FILE: with the text of standard input
+    if [ -e "$1" ]; then
+        echo "$1 exists already and was not changed"
+    else
+        cat >"$1"
+        echo "created $1"
     fi
-    umask 077
-    sed -e "s/^DJANGO_SECRET_KEY=.*/DJANGO_SECRET_KEY=$(random)/" \
-        -e "s/^POSTGRES_PASSWORD=.*/POSTGRES_PASSWORD=$(random)/" "$1" >"$2"
-    echo "created $2"
 }
 
-create .env.template .env
-create .poetry.env.template .poetry.env
+value() { # NAME: print its value in .env, without quotes
+    sed -n "s/^$1=//p" .env | tail -n 1 | tr -d '\r' | sed "s/^\(['\"]\)\(.*\)\1\$/\2/"
+}
+
+create_secret() { # FILE NAME LINE: with the value that NAME has in .env, where LINE replaces it
+    if [ ! -e "$1" ] && grep -q "^$2=" .env; then
+        secret=$(value "$2")
+        changed=$(sed "s|^$2=.*|$3|" .env)
+        case $secret in
+        "" | filled-in-by-make) ;; # the placeholder of earlier templates
+        *)
+            printf '%s\n' "$secret" >"$1"
+            echo "moved $2 from .env to $1"
+            ;;
+        esac
+        printf '%s\n' "$changed" >.env
+    fi
+    random | create "$1"
+}
+
+create .env <.env.template
+create .poetry.env <.poetry.env.template
+
+# Users of containers read these files, so everybody may; the folder keeps this machine's other users out.
+mkdir -p secrets
+umask 022
+create_secret secrets/django_secret_key DJANGO_SECRET_KEY DJANGO_SECRET_KEY_FILE=secrets/django_secret_key
+create_secret secrets/postgres_password POSTGRES_PASSWORD "# The password of PostgreSQL is in secrets/."
+
+[ ! -e secrets/database_url ] || exit 0
+password=$(cat secrets/postgres_password)
+case $password in
+*[!A-Za-z0-9._~+=,-]*)
+    echo "secrets/postgres_password has characters that need percent-encoding in a URL: write secrets/database_url" \
+        "yourself, like postgresql://totoro:PASSWORD@postgres:5432/totoro" >&2
+    exit 1
+    ;;
+esac
+echo "postgresql://totoro:$password@postgres:5432/totoro" | create secrets/database_url

@@ -8,12 +8,15 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import dj_database_url
 
-# The key in .env.template, which `make create-env-vars-from-template` replaces by a random one.
+# The key in the .env.template of earlier versions.
 TEMPLATE_SECRET = "filled-in-by-make"  # noqa: S105 (the one value that is never accepted)
+
+MAX_SECRET_BYTES = 65_536
 
 # As Django compares them: without a port or a scheme.
 ALLOWED_HOST = re.compile(r"\*|\.?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
@@ -32,6 +35,23 @@ INTERNAL_NETWORKS = [
 NOT_ENCODED = (
     "must be a URL whose password has #, @, /, ? and % percent-encoded: %23, %40, %2F, %3F, %25"
 )
+
+
+def text_of_file(path: Path) -> str:
+    """Return the text of a secret's file. The messages of errors contain no part of it."""
+    try:
+        if path.exists() and not path.is_file():  # a named pipe would block
+            raise ValueError("must be a file, not a folder, pipe or device")
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"must be a file that can be read: {error.strerror}") from None
+    if not 0 < len(content.strip()) <= len(content) <= MAX_SECRET_BYTES:
+        raise ValueError(f"must be a file with 1 to {MAX_SECRET_BYTES} bytes")
+    try:
+        return content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError("must be a file in UTF-8") from None
 
 
 def boolean(text: str) -> bool:

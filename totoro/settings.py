@@ -30,11 +30,10 @@ log = structlog.get_logger(__name__)
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 SQLITE_FILE = BASE_DIR / "var" / "totoro.sqlite3"
-# Read elsewhere: by docker-compose.yml, Django and prometheus_client.
+# Read elsewhere: by Django and prometheus_client.
 OTHER_VARIABLES = {
     "DJANGO_CONFIGURATION",
     "DJANGO_SETTINGS_MODULE",
-    "POSTGRES_PASSWORD",
     "PROMETHEUS_MULTIPROC_DIR",
 }
 
@@ -42,7 +41,8 @@ OTHER_VARIABLES = {
 class Variable(Value):  # type: ignore[misc]  # django-configurations has no types
     """A setting from the environment variable of the same name, or `name`.
 
-    `default` is a text like that of a variable, or None for a setting that is None by default.
+    `default` is a text like that of a variable, or None for a setting that is None by default. A secret
+    may be in a file, which the variable whose name ends with _FILE names.
     """
 
     # Parsed only in the configuration that is used.
@@ -61,11 +61,24 @@ class Variable(Value):  # type: ignore[misc]  # django-configurations has no typ
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.variable: str = self.full_environ_name(name)
+        self.file_variable = f"{self.variable}_FILE"
 
     def setup(self, name: str) -> object:
-        text = os.environ.get(self.variable, self.default) if self.environ else self.default
-        self.value = None if text is None else self.to_python(text)
+        path = os.environ.get(self.file_variable) if self.environ and self.secret else None
+        self.value = self.from_file(path) if path else self.from_environment()
         return self.value
+
+    def from_environment(self) -> object:
+        text = os.environ.get(self.variable, self.default) if self.environ else self.default
+        return None if text is None else self.to_python(text)
+
+    def from_file(self, path: str) -> object:
+        if os.environ.get(self.variable):
+            stop(f"{self.variable} and {self.file_variable} are both set: remove one of them")
+        try:
+            return self.parse(env.text_of_file(BASE_DIR / path))
+        except ValueError as error:
+            stop(f"{self.file_variable} = {path!r}: {error}")
 
     def to_python(self, value: str) -> object:
         try:
@@ -94,6 +107,7 @@ def stop(why: str) -> NoReturn:
 def warn_of_misspelt_variables() -> None:
     # Base: the configuration in use has values in place of its variables.
     known = {each.variable for each in variables(Base)} | OTHER_VARIABLES
+    known |= {each.file_variable for each in variables(Base) if each.secret}
     for name, meant in env.misspelt(os.environ, known).items():
         log.warning("environment_variable_unknown", variable=name, meant=meant)
 

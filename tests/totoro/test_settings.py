@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from urllib.parse import quote
 
@@ -317,6 +318,117 @@ def python(code: str, environment: Mapping[str, str]) -> subprocess.CompletedPro
     )
 
 
+SECRETS = {"DJANGO_SECRET_KEY", "REDIS_URL", "DATABASE_URL", "SENTRY_DSN"}
+
+
+def start_with_file(
+    variable: str, path: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Start with a secret in a file; without DJANGO_SECRET_KEY, if that is the one."""
+    environment = {name: text for name, text in PRODUCTION.items() if name != variable}
+    return manage(
+        "check",
+        environment={**environment, f"{variable}_FILE": str(path), **variables},
+        check=False,
+    )
+
+
+def test_these_variables_are_secrets() -> None:
+    assert {name for name, variable in VARIABLES.items() if variable.secret} == SECRETS
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_can_be_in_a_file(
+    name: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, value = [(text, value) for each, text, value in VALID if each == name and text][-1]
+    (tmp_path / "secret").write_bytes((text + end).encode())
+    monkeypatch.setenv(name, "")  # as good as not set
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+
+    assert variable(name).setup(name) == value
+
+
+def variable(name: str) -> Variable:
+    """Return a copy that reads the environment, as in Production."""
+    each = copy(VARIABLES[name])
+    each.environ = True
+    return each
+
+
+def test_a_relative_path_begins_in_the_projects_folder(tmp_path: Path) -> None:
+    code = "import os; os.chdir('/')\n" + VALUES % ["SECRET_KEY"]
+    environment = {**clean_environment(), "DJANGO_SECRET_KEY_FILE": "LICENSE"}
+
+    values = json.loads(python(code, {**environment, "PYTHONPATH": str(ROOT)}).stdout)
+
+    assert values == {"SECRET_KEY": (ROOT / "LICENSE").read_text().strip()}
+
+
+def test_an_empty_name_of_a_file_is_as_good_as_none() -> None:
+    assert start("check", DJANGO_SECRET_KEY_FILE="").returncode == 0
+
+
+def test_a_secret_in_a_file_and_in_its_variable_stops_the_start(tmp_path: Path) -> None:
+    stopped = start("check", DJANGO_SECRET_KEY_FILE=str(tmp_path / "any"))
+
+    assert_stopped(
+        stopped, "totoro: DJANGO_SECRET_KEY and DJANGO_SECRET_KEY_FILE are both set: remove one"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_file_that_is_missing_stops_the_start(name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "missing")
+
+    assert_stopped(
+        start_with_file(name, path),
+        f"totoro: {name}_FILE = {path!r}: must be a file that can be read: No such file",
+    )
+
+
+UNUSABLE_FILES = {
+    "empty": (b"", "must be a file with 1 to 65536 bytes"),
+    "blank": (b"\r\n", "must be a file with 1 to 65536 bytes"),
+    "huge": (b"hunter2" * 10_000, "must be a file with 1 to 65536 bytes"),
+    "latin-1": ("hunter2 ä".encode("latin-1"), "must be a file in UTF-8"),
+    "with an invalid value": (b"postgresql://u:hunter2#@db/totoro", "must be a URL whose password"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE_FILES)
+def test_an_unusable_file_stops_the_start_and_is_not_shown(case: str, tmp_path: Path) -> None:
+    content, must = UNUSABLE_FILES[case]
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+
+    stopped = start_with_file("DATABASE_URL", path)
+
+    assert_stopped(stopped, f"totoro: DATABASE_URL_FILE = {str(path)!r}: {must}")
+    assert "hunter2" not in stopped.stderr
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_pipe_instead_of_a_file_stops_the_start(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(path := tmp_path / "secret")
+
+    assert_stopped(
+        start_with_file("REDIS_URL", path),
+        f"totoro: REDIS_URL_FILE = {str(path)!r}: must be a file,",
+    )
+
+
+def test_a_file_that_may_not_be_read_stops_the_start(tmp_path: Path) -> None:
+    # Not even root may read its own memory at address 0.
+    assert_stopped(
+        start_with_file("SENTRY_DSN", "/proc/self/mem"),
+        "totoro: SENTRY_DSN_FILE = '/proc/self/mem': must be a file that can be read: ",
+    )
+
+
 VALUES = """
 import json, totoro.wsgi
 from django.conf import settings
@@ -389,6 +501,7 @@ def test_an_unencoded_password_stops_the_start_and_is_not_shown(url: str, passwo
         ("THROTLE_RATE", "THROTTLE_RATE"),
         ("ALLOWED_HOST", "ALLOWED_HOSTS"),
         ("SENTRY_DNS", "SENTRY_DSN"),
+        ("DATABASE_URL_FLIE", "DATABASE_URL_FILE"),
         ("DJANGO_CONFIGURATON", "DJANGO_CONFIGURATION"),
     ],
 )
