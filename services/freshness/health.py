@@ -6,7 +6,7 @@ from typing import Any
 
 from services.background import CoalescedCalls
 from services.freshness.process_state import ProcessState
-from services.freshness.state import SECOND, entry_at, last_entry
+from services.freshness.state import SECOND, entry_at, is_backing_off, last_entry
 from services.freshness.store import InMemoryStore
 from services.persistence import DatabaseStore
 
@@ -41,10 +41,11 @@ class HealthCheck:
         parts: list[Future[Any]] = [cache, database, looking]
         wait(parts, HEALTH_SECONDS)
         process, now = self._process, self._process.now()
-        last, backoff = process.last_known_good(now), process.state.backoff
+        last = process.last_known_good(now)
         return Health(
-            # With nothing to serve a first request would refresh; only a failure proves that vain.
-            ready=last is not None or backoff is None or backoff.failures == 0,
+            # With nothing to serve a request refreshes, except during the backoff after a failure. After it,
+            # there must be a request: a process that gets none because it is not ready would never be.
+            ready=last is not None or not is_backing_off(process.state, now),
             cache=cache.done() and cache.result(),
             database=database.done() and database.result(),
             fresh=entry_at(process.state, now) is not None,

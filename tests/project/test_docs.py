@@ -18,7 +18,11 @@ from totoro.settings import VERSION
 DOCUMENTS = [
     "README.md",
     "CHANGELOG.md",
-    *(str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").rglob("*.md"))),
+    *(
+        str(file.relative_to(ROOT))
+        for folder in ("docs", "deploy")
+        for file in sorted((ROOT / folder).rglob("*.md"))
+    ),
 ]
 
 CODE = [
@@ -107,7 +111,7 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 @every_document
 def test_a_path_that_is_named_exists(name: str) -> None:
     paths = re.findall(
-        r"`((?:services|movies|totoro|fake_ghibli|benchmarks|tests|docs|scripts)/[\w./-]*)`",
+        r"`((?:services|movies|totoro|fake_ghibli|benchmarks|tests|docs|deploy|scripts)/[\w./-]*)`",
         read(name),
     )
 

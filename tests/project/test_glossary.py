@@ -51,6 +51,7 @@ FOLDERS = (
     "fake_ghibli",
     "tests",
     "docs",
+    "deploy",
     "scripts",
     "requirements",
 )

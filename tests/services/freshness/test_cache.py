@@ -423,12 +423,15 @@ def test_every_worker_announces_a_new_snapshot_once_before_it_is_in_use(
     assert [given(worker), given(other)] == announced[2:]
 
 
-def test_readiness_is_lost_only_when_a_refresh_failed_and_there_is_nothing_to_serve(
+def test_readiness_is_lost_only_during_a_backoff_with_nothing_to_serve(
     worker: WorkerUnderTest, clock: FakeClock
 ) -> None:
     assert worker.cache.health().ready
     worker.fail()
     assert not worker.cache.health().ready
-    clock.advance(BACKOFF)
+    clock.advance(BACKOFF - 0.01)
+    assert not worker.cache.health().ready
+    clock.advance(0.01)
+    assert worker.cache.health().ready
     worker.succeed()
     assert worker.cache.health().ready
