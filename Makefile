@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCHMARK := var/benchmarks/venv
+AUDIT := var/audit/venv
 MANAGE := $(BIN)/python manage.py
 DEV := DJANGO_CONFIGURATION=$${DJANGO_CONFIGURATION:-Dev}
 COMPOSE := docker compose
@@ -47,6 +48,21 @@ soak: $(VENV)/test staticfiles/.made ## Send RATE (300) requests a second for MI
 
 benchmark: $(VENV)/test $(BENCHMARK)/installed staticfiles/.made ## Measure speed and memory, beside other servers (ARGS="--help" lists the options)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# requirements/tracing.txt contains requirements/main.txt. --strict: a package of which nothing is known is a
+# failure. Without a network, pip-audit ends in a traceback, of which the last line says why.
+audit: $(AUDIT)/installed ## Look for known vulnerabilities in the packages of production, at pypi.org
+	@if $(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+	  --requirement requirements/tracing.txt $(ARGS) >var/audit/found 2>var/audit/log; \
+	then tail -n 1 var/audit/log; \
+	elif [ -s var/audit/found ]; then cat var/audit/found; exit 1; \
+	else echo "make audit: the vulnerability service cannot be used, so nothing was checked:" \
+	  "$$(tail -n 1 var/audit/log)" >&2; exit 1; fi
+
+# Only the table [project]: with [tool.poetry], the name would have to be there.
+sbom: $(AUDIT)/installed ## Write a list of the packages of production (CycloneDX) to var/sbom.json
+	@sed '/^\[tool\./,$$d' pyproject.toml | $(AUDIT)/bin/python -W ignore::UserWarning -m cyclonedx_py requirements \
+	  --pyproject /dev/stdin --output-file var/sbom.json requirements/main.txt
 
 install: $(VENV)/main staticfiles/.made ## Install what `make serve` needs, except the database
 
@@ -144,6 +160,11 @@ $(BENCHMARK)/installed: benchmarks/requirements.txt
 	$(BENCHMARK)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
+$(AUDIT)/installed: requirements/audit.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
 # Most of drf-yasg's 25 MB are files that no page uses: source maps, the old Redoc, module builds.
 staticfiles/.made: requirements/main.txt totoro/static_files.py $(wildcard movies/static/*/* totoro/static/*/*) | $(VENV)/main
 	@DJANGO_SECRET_KEY=none-needed-to-copy-files $(MANAGE) collectstatic --verbosity 0 --no-input \
@@ -154,6 +175,6 @@ var/poetry/bin/poetry:
 	$(PYTHON) -m venv var/poetry
 	var/poetry/bin/pip install --quiet poetry==2.5.1 poetry-plugin-export poetry-plugin-pypi-mirror
 
-.PHONY: help run dev database test test-fast test-browser test-faults soak benchmark install serve fake-ghibli static check format \
+.PHONY: help run dev database test test-fast test-browser test-faults soak benchmark audit sbom install serve fake-ghibli static check format \
   shell openapi migrations lock lock-benchmark create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
   docker-totoro-server-down docker-run-tests

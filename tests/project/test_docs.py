@@ -18,6 +18,7 @@ from totoro.settings import VERSION
 DOCUMENTS = [
     "README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     *(
         str(file.relative_to(ROOT))
         for folder in ("docs", "deploy")
