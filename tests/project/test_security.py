@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -70,3 +71,21 @@ def test_every_address_is_documented() -> None:
     documented = {resolve(urlsplit(re.sub("<[a-z]+>", "x", each)).path).route for each in addresses}
 
     assert {str(pattern.pattern) for pattern in get_resolver().url_patterns} == documented
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git repository")
+def test_git_has_no_file_that_it_ignores() -> None:
+    """Secrets, above all."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == ""
+
+
+def test_no_secret_gets_into_an_image() -> None:
+    patterns = [line for line in read(".dockerignore").splitlines() if line and line[0] != "#"]
+    allowed = {pattern[1:] for pattern in patterns if pattern[0] == "!"}
+
+    assert patterns[0] == "*"
+    assert not allowed & {".env", ".poetry.env", "secrets/", "var/", ".git/"}
+    assert patterns[-1] == "**/.env"
