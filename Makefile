@@ -25,8 +25,9 @@ database: $(VENV)/dev ## Migrate the database and load the bundled catalogue
 	@$(DEV) $(MANAGE) migrate --skip-checks --verbosity 0
 	@$(DEV) $(MANAGE) load_catalogue
 
+# In two processes, because most tests wait: for servers to start or for time-outs. ARGS="-n0 --pdb" debugs in one.
 test: $(VENV)/test staticfiles/.made ## Run the tests, with a real Valkey and a real PostgreSQL
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # The tests of the Ghibli API client wait for time-outs on real connections.
 test-fast: $(VENV)/test staticfiles/.made ## Run the unit tests: the quick ones that start no process

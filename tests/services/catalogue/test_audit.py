@@ -89,7 +89,7 @@ def test_finds_a_list_where_a_single_link_should_be() -> None:
     assert defect.detail == "a list instead of text"
 
 
-@pytest.mark.parametrize("value", [*SENTINELS, "NA", " Unknown ", "TODO", "N/A"])
+@pytest.mark.parametrize("value", [*sorted(SENTINELS), "NA", " Unknown ", "TODO", "N/A"])
 def test_finds_a_placeholder(value: str) -> None:
     defect = Defect(DefectKind.SENTINEL, "people", "p1", "something", "age", repr(value))
 
