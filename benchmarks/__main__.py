@@ -9,7 +9,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.capacity import measure_connections, measure_leases, measure_peers
+from benchmarks import document
+from benchmarks.capacity import (
+    measure_connections,
+    measure_growth,
+    measure_leases,
+    measure_peers,
+    measure_waiting,
+)
 from benchmarks.load import BenchmarkError
 from benchmarks.memory import measure_memory
 from benchmarks.miss_path import measure_miss_path
@@ -23,7 +30,9 @@ from tests.support.servers import ROOT
 
 PARTS = {
     "peers": measure_peers,
+    "growth": measure_growth,
     "connections": measure_connections,
+    "waiting": measure_waiting,
     "leases": measure_leases,
     "miss": measure_miss_path,
     "expiry": measure_expiry,
@@ -34,6 +43,7 @@ PARTS = {
 QUIET_LOAD = 0.5
 MEASURED = ROOT / "var" / "benchmarks"
 PUBLISHED = ROOT / "benchmarks"
+DOCUMENT = ROOT / "docs" / "performance.md"
 RESULTS = "results.json"
 
 
@@ -47,7 +57,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="to try it: one round of one second")
     parser.add_argument(
-        "--publish", action="store_true", help="update the committed results and the plots in docs/"
+        "--publish",
+        action="store_true",
+        help="update the committed results, and plots and a table in docs/",
     )
     parser.add_argument(
         "--report", action="store_true", help="measure nothing: show the published results"
@@ -123,6 +135,7 @@ def main() -> None:
     if arguments.publish:
         run.results.save(PUBLISHED / RESULTS)
         plot(PUBLISHED / RESULTS, ROOT / "docs" / "images")
+        document.update(DOCUMENT, run.results)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from benchmarks.names import (
     NGINX_CACHE,
     NGINX_STATIC,
     TOTORO,
+    TOTORO_NONE_WAITING,
+    TOTORO_WAITING,
     TOTORO_WITH_REDIS,
     TOTORO_WITHOUT_CACHE,
 )
 from benchmarks.results import Case, Results
-from benchmarks.workloads import MANY_CLIENTS
+from benchmarks.workloads import BESIDE_WAITING, MANY_CLIENTS
 
 Value = Callable[[Results], float | None]
 
@@ -68,6 +70,21 @@ BARS = [
         ratio(Case(TOTORO, "list", 256), Case(BARE_WSGI, "list", 256)),
         0.55,
         0.70,
+    ),
+    *(
+        Bar(
+            f"list hit at {text}, 128 requests waiting against none",
+            ratio(
+                Case(TOTORO_WAITING, BESIDE_WAITING.name, connections),
+                Case(TOTORO_NONE_WAITING, BESIDE_WAITING.name, connections),
+            ),
+            0.9,
+        )
+        for connections, text in (
+            (1, "1 connection"),
+            (32, "32 connections"),
+            (256, "256 connections"),
+        )
     ),
     *list_and_detail(
         "with the cache off against FastAPI + Redis", TOTORO_WITHOUT_CACHE, FASTAPI_REDIS, 1, 1.3

@@ -3,6 +3,8 @@
 TOTORO = "Totoro"
 TOTORO_WITHOUT_CACHE = "Totoro, response cache off"
 TOTORO_WITH_REDIS = "Totoro + Redis"
+TOTORO_NONE_WAITING = "Totoro, no requests waiting"
+TOTORO_WAITING = "Totoro, 128 requests waiting"
 BARE_WSGI = "bare WSGI on granian"
 DRF = "DRF + cache_page + Redis"
 FASTAPI_REDIS = "FastAPI + Redis"

@@ -1,6 +1,7 @@
 """What a process and all its descendants use, from Linux's /proc."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 PROC = Path("/proc")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Positions in /proc/<pid>/stat, counted from the state, which follows the command's name.
-USER, SYSTEM, CHILDREN_USER, CHILDREN_SYSTEM = 11, 12, 13, 14
+CHILDREN_USER, CHILDREN_SYSTEM = 13, 14
 
 
 def tree(pid: int) -> list[int]:
@@ -23,15 +24,21 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the CPU time of these process trees so far, with children that have ended."""
-    return sum(_ticks(process) for pid in pids for process in tree(pid)) / TICKS_PER_SECOND
+    return sum(_cpu_seconds(process) for pid in pids for process in tree(pid))
 
 
-def _ticks(pid: int) -> int:
+def _cpu_seconds(pid: int) -> float:
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0  # ended between the listing and this: its parent has its time
-    return sum(int(fields[i]) for i in (USER, SYSTEM, CHILDREN_USER, CHILDREN_SYSTEM))
+        own = time.clock_gettime(_cpu_clock(pid))
+    except OSError:
+        return 0.0  # ended between the listing and this: its parent has its time
+    return own + (int(fields[CHILDREN_USER]) + int(fields[CHILDREN_SYSTEM])) / TICKS_PER_SECOND
+
+
+def _cpu_clock(pid: int) -> int:
+    """Return what clock_getcpuclockid(3) does. In /proc, CPU time is rounded to ticks of 10 ms."""
+    return ~pid << 3 | 2
 
 
 def rss_mb(pid: int) -> float:

