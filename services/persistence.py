@@ -145,7 +145,8 @@ class DatabaseStore:
         if self._clock.boot() < self._paused_until:
             return None
         try:
-            result: T = self._calls.start(action, self._run, query).result(WAIT_SECONDS)
+            with metrics.database_duration.labels(action).time():
+                result: T = self._calls.start(action, self._run, query).result(WAIT_SECONDS)
             return result
         except Error as error:
             self._paused_until = self._clock.boot() + PAUSE_SECONDS

@@ -55,7 +55,8 @@ class RedisClient:
         if self.is_open:
             return without()
         try:
-            return self._retried(with_redis)
+            with metrics.redis_duration.labels(command).time():
+                return self._retried(with_redis)
         except UNUSABLE_REPLY as error:
             self._open_until = self._clock.boot() + BREAKER_SECONDS
             log.warning("redis_error", command=command, error=type(error).__name__)

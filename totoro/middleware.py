@@ -1,7 +1,6 @@
 import math
 import time
 from collections.abc import Callable
-from functools import cache
 from http import HTTPStatus
 
 import structlog
@@ -16,13 +15,11 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from services.clock import Clock
 from totoro.exception_handler import problem_response
-from totoro.observability.metrics import responses
+from totoro.observability.metrics import request_counter
 from totoro.observability.requests import log_request, request_id_of
 from totoro.problem_types import HOST_NOT_ALLOWED, URI_TOO_LONG
 
 log = structlog.get_logger(__name__)
-
-count_of = cache(responses.labels)
 
 # Of every response that has no other.
 SECURITY_HEADERS = {
@@ -74,11 +71,12 @@ class RequestMiddleware:
         if getattr(response, "expires_at", math.inf) < self._clock.boot():
             response = self._get_response(request)
         seconds = time.perf_counter() - started
-        log_request(request.META, request.path, response.status_code, seconds)
+        status = response.status_code
+        log_request(request.META, request.path, status, seconds)
+        request_counter.count_response(request.path_info, request.method, status, seconds)
         reset_contextvars(**tokens)
         add_headers(response, self._headers)
         response["X-Request-ID"] = request_id
-        count_of(response.status_code).inc()
         return response
 
 

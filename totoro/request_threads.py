@@ -7,6 +7,7 @@ request that may wait for a refresh, for Redis or for a long computation.
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from totoro.forwarded import apply_forwarded_headers
+from totoro.observability.metrics import request_counter
 from totoro.response_cache import Headers, ResponseCache
 
 bugs = logging.getLogger(f"{__name__}.bugs")
@@ -53,11 +55,14 @@ class RequestThreads:
             self._pool.submit(self._respond, protocol, ENVIRON | request)
 
     def _respond(self, protocol: Any, environ: WSGIEnvironment) -> None:
-        start = Start()
+        start, started = Start(), time.perf_counter()
         try:
             body = self._application(environ, start)
         except Exception:  # noqa: BLE001 (not one of Django's, which it responds to itself)
             bugs.exception("request_error")
+            path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+            seconds = time.perf_counter() - started
+            request_counter.count_response(path, method, 500, seconds)
             protocol.response_bytes(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
             return
         protocol.response_iter(start.status, start.headers, Body(body))

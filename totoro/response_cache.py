@@ -26,7 +26,7 @@ from movies.query.parameters import canonical_query
 from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.movies import movie_service
-from totoro.observability.metrics import hits
+from totoro.observability.metrics import request_counter, route_of
 from totoro.observability.requests import log_request, request_id_of
 
 OK, NOT_MODIFIED = 200, 304
@@ -61,6 +61,7 @@ class StoredResponse(NamedTuple):
     headers_of_304: Headers
     etag: str
     last_modified: str
+    route: str
 
     def status_for(self, environ: WSGIEnvironment) -> int | None:
         """Return the status by the request's conditions; None if Django is to evaluate them."""
@@ -121,11 +122,12 @@ class ResponseCache:
             *rate_limit_headers(quota),
             ("X-Request-ID", request_id),
         ]
-        hits.count(status)
+        seconds = time.perf_counter() - started
+        request_counter.count((stored.route, environ["REQUEST_METHOD"], status, True), seconds)
         if self._access_log:
             with bound_contextvars(request_id=request_id):
                 path = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
-                log_request(environ, path, status, time.perf_counter() - started)
+                log_request(environ, path, status, seconds)
         return Hit(status, headers, stored.body if status == OK else b"")
 
     def _ask_django(
@@ -145,7 +147,8 @@ class ResponseCache:
         # The debug toolbar changes the body.
         is_complete = ("Content-Length", str(len(body))) in headers
         if result and result.snapshot is snapshot and is_complete:
-            self._responses_of(snapshot).put(key, stored_response(body, headers), len(body))
+            stored = stored_response(body, headers, route_of(environ["PATH_INFO"]))
+            self._responses_of(snapshot).put(key, stored, len(body))
         return response
 
     def _responses_of(self, snapshot: Snapshot) -> BoundedStore[StoredResponse]:
@@ -189,8 +192,9 @@ def is_allowed_host(host: str) -> bool:
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
-def stored_response(body: bytes, headers: Headers) -> StoredResponse:
+def stored_response(body: bytes, headers: Headers, route: str) -> StoredResponse:
     constant = [(name, value) for name, value in headers if name not in OF_REQUEST]
     of_304 = [(name, value) for name, value in constant if name not in OF_BODY]
     by_name = dict(constant)
-    return StoredResponse(body, constant, of_304, by_name["ETag"], by_name["Last-Modified"])
+    etag, last_modified = by_name["ETag"], by_name["Last-Modified"]
+    return StoredResponse(body, constant, of_304, etag, last_modified, route)

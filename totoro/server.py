@@ -91,6 +91,8 @@ class RespawningServer(MPServer):
     ) -> None:
         # The exit code of a killed process is minus the number of the signal.
         killed = [index for index in workers if (self.wrks[index].inner.exitcode or 0) < 0]
+        for index in workers:
+            count_restart(self.wrks[index].inner.pid)
         super()._respawn_workers(workers, spawn_target, target_loader, delay)
         for index in killed:
             self.respawned_wrks.pop(index, None)
@@ -102,6 +104,17 @@ class RespawningServer(MPServer):
             # After a stop signal it is no error that workers, which may get it too, have ended first.
             if exit_code or not self.interrupt_signal:
                 raise
+
+
+def count_restart(pid: int) -> None:
+    """Count that a worker is replaced, and remove the gauges that it has left."""
+    # Not at the start of this process, which needs them only now.
+    from prometheus_client.multiprocess import mark_process_dead
+
+    from totoro.observability.metrics import worker_restarts
+
+    worker_restarts.inc()
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def reset_signal_handlers() -> None:

@@ -102,6 +102,7 @@ class MovieCache:
         self._requested_at = 0
         self._requested_entry: Entry | None = None
         self._in_use: InUse | None = None
+        self._served: Snapshot | None = None
 
     def close(self) -> None:
         """Cut off the refresh under way, release its lease, end the thread."""
@@ -112,6 +113,7 @@ class MovieCache:
     def get(self) -> CacheResult:
         """Return what is in use; MoviesUnavailable if there is nothing."""
         result = self.hit() or self._miss()
+        self._note_served(result.snapshot)
         _results[result.status].inc()
         return result
 
@@ -132,6 +134,7 @@ class MovieCache:
         snapshot = self.process.snapshots.get(entry.token) if entry else None
         if not entry or not snapshot:
             return None
+        self._note_served(snapshot)
         until = min(entry.expires_at, pending.valid_from) if pending else entry.expires_at
         return InUse(state, until, entry, snapshot)
 
@@ -192,6 +195,7 @@ class MovieCache:
     def _stale(self, reason: Reason, now: int) -> CacheResult:
         last = self.process.last_known_good(now)
         if not last:
+            self._note_served(None)
             _unavailable.inc()
             backoff = self.process.state.backoff
             left = (backoff.until - now) / SECOND if backoff else 0.0
@@ -200,6 +204,11 @@ class MovieCache:
         ttl = min(self._policy.ttl - age, 0.0)
         expires_at = (last.born + self._policy.lifetime) / SECOND
         return CacheResult(last.snapshot, CacheStatus.STALE, ttl, expires_at, age, reason)
+
+    def _note_served(self, snapshot: Snapshot | None) -> None:
+        if snapshot is not self._served:
+            self._served = snapshot
+            metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp() if snapshot else 0)
 
     def _note_request(self, entry: Entry | None, now: int) -> None:
         """Remember that a request came in this situation, and wake the thread if that is news."""

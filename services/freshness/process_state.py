@@ -109,7 +109,6 @@ class ProcessState:
             boot, wall = self._clock.both()
             age = max((wall - snapshot.timestamp).total_seconds(), 0)
             self._from_database = LastKnownGood(snapshot, int((boot - age) * SECOND))
-            metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp())
 
     def back_off_alone(self, reason: Reason, duration: int) -> None:
         """Record a failure of which only this process knows."""
@@ -147,6 +146,5 @@ class ProcessState:
         return Snapshot(moment(entry.timestamp), movies) if movies else None
 
     def _record(self, state: State) -> None:
-        if newest := self.snapshots.get(state.newest_token):
-            metrics.snapshot_timestamp.set(newest.timestamp.timestamp())
+        if state.newest_token in self.snapshots:
             metrics.fencing_token.set(state.newest_token)

@@ -3,15 +3,14 @@
 import ast
 import re
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from django.core.management import get_commands
-from prometheus_client import REGISTRY
 
 from services.exceptions import Reason
 from tests.support.documents import first_cells, headings, prose, read
+from tests.support.metrics import METRICS
 from tests.support.servers import ROOT
 from totoro.settings import VERSION
 
@@ -57,14 +56,6 @@ def log_events() -> set[str]:
         for argument in call.args
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     }
-
-
-def metric_names() -> set[str]:
-    """Return the metrics as Prometheus shows them."""
-    import_module("totoro.urls")  # which imports every module that declares metrics
-    metrics = [metric for metric in REGISTRY.collect() if metric.name.startswith("totoro_")]
-    names = {f"{m.name}_total" if m.type == "counter" else m.name for m in metrics}
-    return names | {"totoro_snapshot_age_seconds"}  # computed when it is asked for
 
 
 @pytest.mark.parametrize("name", [*DOCUMENTS, ".env.template", "docker-compose.yml", "Dockerfile"])
@@ -145,14 +136,14 @@ def test_operations_describes_every_metric_and_no_other() -> None:
     cells = first_cells(read("docs/operations.md"))
     described = {name for cell in cells for name in re.findall(r"`(totoro_\w+)", cell)}
 
-    assert described == metric_names()
+    assert described == METRICS.keys()
 
 
 @every_document
 def test_a_metric_that_is_named_exists(name: str) -> None:
     named = re.findall(r"`(totoro_[a-z_]+)", without_examples(name))
 
-    assert set(named) - metric_names() == set()
+    assert set(named) - METRICS.keys() == set()
 
 
 def test_operations_describes_every_log_event_and_no_other() -> None:

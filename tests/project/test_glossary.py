@@ -86,22 +86,6 @@ EVENTS = {
     "environment_variable_unknown",
     "request",
 }
-METRICS: dict[str, tuple[str, ...]] = {
-    "totoro_refreshes_total": ("outcome", "reason"),
-    "totoro_refresh_duration_seconds": ("outcome",),
-    "totoro_snapshot_timestamp_seconds": (),
-    "totoro_snapshot_age_seconds": (),
-    "totoro_lease_requests_total": ("outcome",),
-    "totoro_fencing_token": (),
-    "totoro_upstream_data_repairs_total": ("defect",),
-    "totoro_redis_errors_total": ("command",),
-    "totoro_redis_invalid_values_total": (),
-    "totoro_database_errors_total": ("action",),
-    "totoro_throttled_requests_total": (),
-    "totoro_cache_results_total": ("status",),
-    "totoro_responses_total": ("status",),
-}
-METRIC_CLASSES = {"Counter", "Gauge", "Histogram", "Summary", "GaugeMetricFamily"}
 
 
 def project_files() -> Iterator[str]:
@@ -192,23 +176,6 @@ def test_log_events_are_those_of_the_glossary() -> None:
 
     assert all(len(event) == 1 for event in events), "an event is a literal, not an f-string"
     assert {event for [event] in events} == EVENTS
-
-
-def test_metrics_are_those_of_the_glossary() -> None:
-    declared = [
-        declared_metric(name, call)
-        for name, call in calls()
-        if name in METRIC_CLASSES and string_arguments(call)
-    ]
-
-    assert sorted(declared) == sorted(METRICS.items())
-
-
-def declared_metric(metric_class: str, call: ast.Call) -> tuple[str, tuple[str, ...]]:
-    """Return the name, as Prometheus shows it, and the labels."""
-    name = string_arguments(call)[0] + ("_total" if metric_class == "Counter" else "")
-    labels = [ast.literal_eval(a) for a in call.args if isinstance(a, ast.List)]
-    return name, tuple(labels[0]) if labels else ()
 
 
 def string_arguments(call: ast.Call) -> list[str]:

@@ -11,9 +11,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 from django.core.wsgi import get_wsgi_application
+from prometheus_client import REGISTRY
 from pytest_django.fixtures import Settings
 
 from services.rate_limit import Batch, Rate, RateLimiter
+from totoro.observability.metrics import request_counter
 from totoro.request_threads import RequestThreads
 from totoro.response_cache import Headers, ResponseCache
 
@@ -153,14 +155,24 @@ def test_the_headers_of_proxies_are_applied(settings: Settings) -> None:
     assert addresses == ["198.51.100.7"]
 
 
-def test_a_bug_outside_of_django_is_logged_and_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+def server_errors() -> float:
+    request_counter.flush()
+    labels = {"route": "/movies/", "method": "GET", "status": "500"}
+    return REGISTRY.get_sample_value("totoro_requests_total", labels) or 0.0
+
+
+def test_a_bug_outside_of_django_is_counted_logged_and_is_a_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         raise LookupError("a bug")
 
+    before = server_errors()
     with caplog.at_level(logging.ERROR):
         assert send(threads_for(application)).response == (500, {}, b"")
 
     assert caplog.records[0].getMessage() == "request_error"
+    assert server_errors() == before + 1
     assert caplog.records[0].exc_info
 
 

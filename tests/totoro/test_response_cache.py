@@ -21,7 +21,7 @@ from werkzeug.test import Client, TestResponse
 
 from fake_ghibli import FakeGhibli
 from tests.support.servers import wait_until
-from totoro.observability.metrics import hits
+from totoro.observability.metrics import request_counter
 from totoro.response_cache import MAX_BYTES, MAX_RESPONSES, ResponseCache
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
@@ -228,38 +228,38 @@ def test_hits_count_against_the_quota(client: Client, django: Django, settings: 
 
 
 def count_of(name: str, **labels: str) -> float:
-    hits.flush()
+    request_counter.flush()
     return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def requests_of(route: str, method: str, status: str) -> float:
+    return count_of("totoro_requests_total", route=route, method=method, status=status)
 
 
 def test_hits_are_counted(client: Client) -> None:
     def counts() -> list[float]:
         return [
-            count_of("totoro_responses_total", status="200"),
-            count_of("totoro_responses_total", status="304"),
+            requests_of("/movies/", "GET", "200"),
+            requests_of("/movies/", "GET", "304"),
+            requests_of("/movies/", "HEAD", "200"),
+            requests_of("/movies/{id}/", "GET", "200"),
+            count_of("totoro_request_duration_seconds_count", route="/movies/"),
+            count_of("totoro_request_duration_seconds_count", route="/movies/{id}/"),
             count_of("totoro_cache_results_total", status="hit"),
         ]
 
     etag = get(client).headers["ETag"]
+    get(client, CASTLE)
     before = counts()
 
     get(client)
     get(client)
     get(client, If_None_Match=etag)
+    client.head("/movies/", base_url="http://testserver")
+    get(client, CASTLE)
 
-    assert [after - now for after, now in zip(counts(), before, strict=True)] == [2, 1, 3]
-
-
-def test_hits_are_counted_without_a_further_request(client: Client) -> None:
-    get(client)
-    before = count_of("totoro_responses_total", status="200")
-
-    get(client)
-
-    def counted() -> bool:
-        return REGISTRY.get_sample_value("totoro_responses_total", {"status": "200"}) == before + 1
-
-    wait_until(counted, seconds=5, what="the hit is counted")
+    difference = [after - now for after, now in zip(counts(), before, strict=True)]
+    assert difference == [2, 1, 1, 1, 4, 1, 5]
 
 
 def test_the_access_log_has_hits(django: Django, settings: Settings) -> None:

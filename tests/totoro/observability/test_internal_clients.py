@@ -8,6 +8,8 @@ from django.test import Client
 
 from totoro.observability import internal_clients
 
+pytestmark = pytest.mark.django_db
+
 # The addresses under which Docker's proxy forwards connections.
 BEHIND_DOCKER = ["172.17.0.1", "fd00::1", "::ffff:172.17.0.1"]
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

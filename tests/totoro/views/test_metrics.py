@@ -1,23 +1,30 @@
 """/metrics: what is counted, over all workers of a server."""
 
+import math
 import os
+import platform
 import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+import requests
 from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.parser import text_string_to_metric_families
 
 from fake_ghibli import FakeGhibli
 from services import metrics as counters
 from services.exceptions import Reason
-from tests.support.processes import proc
+from tests.support.metrics import METRICS, PROCESS_METRICS, Sample, metrics_in, samples_in
+from tests.support.processes import needs_fork, proc
 from tests.support.servers import (
     ROOT,
     Postgres,
@@ -27,9 +34,11 @@ from tests.support.servers import (
     stored_snapshots,
     wait_until,
 )
+from totoro.observability.metrics import route_of
 from totoro.observability.metrics_folder import IN_MEMORY
+from totoro.settings import VERSION
 
-Sample = tuple[str, frozenset[tuple[str, str]]]
+CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
 
 
 @pytest.fixture
@@ -66,11 +75,7 @@ def two(start: Start) -> Totoro:
 def scrape(server: Totoro) -> dict[Sample, float]:
     response = server.get("/metrics")
     assert response.status_code == 200
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    return samples_in(response.text)
 
 
 def value(found: dict[Sample, float], name: str, **labels: str) -> float | None:
@@ -116,19 +121,181 @@ def test_any_worker_returns_the_metrics_of_all(two: Totoro) -> None:
     assert value(scrapes[0], "totoro_refreshes_total", outcome="succeeded", reason="") == 2
 
 
+def kill_worker(server: Totoro) -> None:
+    """Kill a worker, and wait for the one in its place."""
+    first = server.workers
+    os.kill(first[0], signal.SIGKILL)
+    wait_until(lambda: len({*server.workers} - {*first}) == 1, what="another worker")
+
+
 def test_counts_of_a_killed_worker_remain(two: Totoro) -> None:
     requests = get_movies_until(two, refreshes=2)
-    before, first = scrape(two), two.workers
+    before = scrape(two)
 
-    os.kill(first[0], signal.SIGKILL)
-    wait_until(lambda: len({*two.workers} - {*first}) == 1, what="another worker in its place")
+    kill_worker(two)
 
     after = scrape(two)
-    changing = ("totoro_snapshot_age_seconds", "totoro_responses_total")  # the scrapes count too
-    counted = {name: number for name, number in before.items() if name[0] not in changing}
-    assert {name: after.get(name) for name in counted} == counted
+    counted = {
+        sample: number
+        for sample, number in before.items()
+        if sample[0].startswith("totoro_")
+        and sample[0].endswith(("_total", "_bucket", "_count", "_sum"))
+        and "/movies/" in dict(sample[1]).get("route", "/movies/")  # scrapes count too
+        and sample[0] != "totoro_worker_restarts_total"
+    }
+    assert {sample: after.get(sample) for sample in counted} == counted
     requests += get_movies_until(two, refreshes=3)
     assert total(scrape(two), "totoro_cache_results_total") == requests
+
+
+def test_counts_workers_that_are_replaced(two: Totoro) -> None:
+    assert value(scrape(two), "totoro_worker_restarts_total") == 0
+
+    kill_worker(two)
+
+    assert value(scrape(two), "totoro_worker_restarts_total") == 1
+
+
+def test_the_data_of_a_killed_worker_is_served_no_more(start: Start) -> None:
+    server = start()
+    server.get("/movies/")
+    assert value(scrape(server), "totoro_snapshot_timestamp_seconds")
+
+    kill_worker(server)
+    wait_until(server._responds, what="the other worker responds")
+
+    after = scrape(server)
+    assert value(after, "totoro_snapshot_timestamp_seconds") == 0
+    assert math.isnan(value(after, "totoro_snapshot_age_seconds") or 0)
+
+
+@needs_fork
+def test_process_metrics_are_those_of_all_workers(two: Totoro) -> None:
+    get_movies_until(two, refreshes=2)
+    pids = [two.pid, *two.workers]
+    before = [cpu_seconds(pid) for pid in pids]
+
+    found = scrape(two)
+
+    after = [cpu_seconds(pid) for pid in pids]
+    cpu = value(found, "process_cpu_seconds_total")
+    assert sum(before) - 0.1 <= (cpu or 0) <= sum(after) + 0.1
+    memory = sum(map(shared_once, pids))
+    assert value(found, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
+    files = max(len(list((proc(pid) / "fd").iterdir())) for pid in pids)
+    assert value(found, "process_open_fds") == pytest.approx(files, abs=10)
+    limits = (proc(two.pid) / "limits").read_text()
+    assert re.search(rf"^Max open files +{value(found, 'process_max_fds'):.0f} ", limits, re.M)
+    assert 0 < time.time() - (value(found, "process_start_time_seconds") or 0) < 60
+
+
+@needs_fork
+def test_the_cpu_time_of_a_killed_worker_remains(two: Totoro) -> None:
+    get_movies_until(two, refreshes=2)
+    before = value(scrape(two), "process_cpu_seconds_total") or 0
+    assert min(cpu_seconds(worker) for worker in two.workers) > 0.05
+
+    kill_worker(two)
+
+    assert (value(scrape(two), "process_cpu_seconds_total") or 0) >= before
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = (proc(pid) / "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def shared_once(pid: int) -> int:
+    """Return a process' part of the memory: of what n processes share, 1/n."""
+    return int((proc(pid) / "smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
+
+
+def test_every_metric_and_every_series_exists_from_the_start(start: Start, valkey: Valkey) -> None:
+    server = start(REDIS_URL=valkey.url, THROTTLE_RATE="20/min")
+    text = server.get("/metrics").text
+
+    for path in (CASTLE, "/movies/x/", "/movies/?limit=x", "/movies", "/", "/problems/", "/x"):
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "BREW"):
+            requests.request(method, server.url + path, timeout=30, headers={"Accept": "text/html"})
+    for path in ("/readyz", "/static/x", "/redoc/", "/swagger.json", "/%2e%2e/x" + 9000 * "x"):
+        server.get(path)
+    later = server.get("/metrics").text
+
+    names = {name: labels_of(metric) for name, metric in metrics_in(text)}
+    assert {n: v for n, v in names.items() if n.startswith("totoro_")} == {
+        name: set(labels) for name, labels in METRICS.items()
+    }
+    assert names.keys() - METRICS.keys() == PROCESS_METRICS
+    assert samples_in(later).keys() - samples_in(text).keys() == set()
+    assert len(counted_statuses(later)) >= 8
+
+
+def labels_of(metric: Metric) -> set[str]:
+    return {label for sample in metric.samples for label in sample.labels} - {"le"}
+
+
+def counted_statuses(text: str) -> set[str]:
+    return {
+        dict(labels)["status"]
+        for (name, labels), number in samples_in(text).items()
+        if name == "totoro_requests_total" and number
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "counted_method", "status"),
+    [
+        ("GET", "/movies/", "/movies/", "GET", "200"),
+        ("HEAD", "/movies/", "/movies/", "HEAD", "200"),
+        ("GET", CASTLE, "/movies/{id}/", "GET", "200"),
+        ("GET", "/movies/none/", "/movies/{id}/", "GET", "404"),
+        ("OPTIONS", "/", "/", "OPTIONS", "200"),
+        ("POST", "/redoc/", "/redoc/", "other", "405"),
+        ("GET", "/swagger.json", "/swagger", "GET", "200"),
+        ("GET", "/problems/not-found/", "/problems/", "GET", "200"),
+        ("GET", "/static/none.css", "/static/", "GET", "404"),
+        ("BREW", "/livez", "/livez", "other", "405"),
+        ("get", "/readyz", "/readyz", "other", "405"),
+        ("GET", "/metrics", "/metrics", "GET", "200"),
+        ("GET", "/wp-login.php", "other", "GET", "404"),
+        ("GET", "/movies", "other", "GET", "301"),
+    ],
+)
+def test_counts_requests_by_route_method_and_status(
+    server: Totoro, method: str, path: str, route: str, counted_method: str, status: str
+) -> None:
+    labels = {"route": route, "method": counted_method, "status": status}
+    for _ in range(2):  # the second one is a hit
+        before = scrape(server)
+        # Not requests, which turns methods into upper case.
+        with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+            connection.request(method, path)
+            connection.getresponse().read()
+        after = scrape(server)
+
+        name = "totoro_requests_total"
+        # A scrape is counted after it.
+        scrapes = 1 if route == "/metrics" else 0
+        assert counted(after, before, name, **labels) == 1 + scrapes
+        name = "totoro_request_duration_seconds_count"
+        assert counted(after, before, name, route=route) == 1 + scrapes
+
+
+def counted(
+    after: dict[Sample, float], before: dict[Sample, float], *name: str, **labels: str
+) -> float:
+    return (value(after, *name, **labels) or 0) - (value(before, *name, **labels) or 0)
+
+
+def test_every_address_has_a_route() -> None:
+    paths = [
+        reverse(str(url.name), args=["json"] * url.pattern.regex.groups)
+        for url in get_resolver().url_patterns
+        if isinstance(url, URLPattern)
+    ]
+
+    assert len(paths) > 5
+    assert [path for path in paths if route_of(path) == "other"] == []
 
 
 def test_each_server_counts_from_zero_and_leaves_no_folder(tmp_path: Path, start: Start) -> None:
@@ -163,7 +330,7 @@ def test_the_age_of_the_data_is_that_at_the_time_of_the_scrape(start: Start) -> 
     first, second = scrape(server), scrape(server)
 
     assert value(new, "totoro_snapshot_timestamp_seconds") == 0
-    assert value(new, "totoro_snapshot_age_seconds") is None
+    assert math.isnan(value(new, "totoro_snapshot_age_seconds") or 0)
     ages = [value(found, "totoro_snapshot_age_seconds") or 0 for found in (first, second)]
     assert 0 < ages[0] < ages[1] < 10
     assert (value(second, "totoro_fencing_token") or 0) > 1e15
@@ -209,6 +376,40 @@ def test_counts_errors_of_redis_and_the_database(start: Start) -> None:
     found = scrape(server)
 
     assert total(found, "totoro_redis_errors_total") >= 1
+    assert value(found, "totoro_redis_up") == 0
+
+
+def test_says_whether_redis_and_the_database_are_up(start: Start, valkey: Valkey) -> None:
+    server = start(REDIS_URL=valkey.url, DATABASE_URL="sqlite:////dev/null/x", migrate=False)
+    server.get("/movies/")
+
+    found = scrape(server)
+
+    assert value(found, "totoro_redis_up") == 1
+    assert value(found, "totoro_database_up") == 0
+    assert value(found, "totoro_redis_duration_seconds_count", command="acquire_lease") == 1
+    wait_until(
+        lambda: value(scrape(server), "totoro_database_duration_seconds_count", action="read") == 1
+    )
+
+
+def test_without_redis_there_is_none_to_be_up(server: Totoro) -> None:
+    found = scrape(server)
+
+    assert value(found, "totoro_redis_up") is None
+    assert value(found, "totoro_database_up") == 1
+
+
+def test_has_the_version_and_the_settings_that_alerts_compare_with(start: Start) -> None:
+    found = scrape(start(CACHE_TTL=30, STALE_IF_ERROR=3600, WEB_CONCURRENCY=2))
+
+    labels = {"version": VERSION, "python": platform.python_version()}
+    assert value(found, "totoro_build_info", **labels) == 1
+    assert value(found, "totoro_cache_ttl_seconds") == 30
+    assert value(found, "totoro_stale_if_error_seconds") == 3600
+    assert value(found, "totoro_workers") == 2
+    assert 1000 < (value(found, "totoro_connection_limit") or 0) <= 4096
+    assert (value(found, "totoro_memory_limit_bytes") or 0) > 1e6
 
 
 def test_counts_invalid_values_in_redis(start: Start, valkey: Valkey) -> None:
@@ -219,6 +420,21 @@ def test_counts_invalid_values_in_redis(start: Start, valkey: Valkey) -> None:
     found = scrape(server)
 
     assert value(found, "totoro_redis_invalid_values_total") == 1
+
+
+def test_the_age_is_that_of_the_entry_in_use_while_the_next_one_waits(start: Start) -> None:
+    server = start(CACHE_TTL=20, REFRESH_AHEAD=19)
+    timestamp = datetime.fromisoformat(server.get("/movies/").json()["timestamp"]).timestamp()
+
+    def refreshes() -> float | None:
+        return value(scrape(server), "totoro_refreshes_total", outcome="succeeded", reason="")
+
+    wait_until(lambda: bool(server.get("/movies/")) and refreshes() == 2)
+    found = scrape(server)
+
+    in_use = datetime.fromisoformat(server.get("/movies/").json()["timestamp"]).timestamp()
+    assert in_use == timestamp
+    assert value(found, "totoro_snapshot_timestamp_seconds") == pytest.approx(timestamp)
 
 
 def test_every_metric_is_used() -> None:
@@ -270,13 +486,14 @@ def test_counts_errors_from_zero_and_unavailable_responses(
     for name, label, value in (
         ("totoro_redis_errors_total", "command", "read"),
         ("totoro_database_errors_total", "action", "read"),
-        ("totoro_responses_total", "status", "503"),
     ):
         assert before[name, frozenset({(label, value)})] == 0
     upstream.faults.set({"status": 500})
     assert server.get("/movies/").status_code == 503
 
-    unavailable = ("totoro_responses_total", frozenset({("status", "503")}))
+    labels = {"route": "/movies/", "method": "GET", "status": "503"}
+    unavailable = ("totoro_requests_total", frozenset(labels.items()))
+    assert before[unavailable] == 0
     assert scrape(server)[unavailable] == 1
 
 
@@ -307,6 +524,7 @@ def test_logs_an_error_of_the_database_with_its_code(
     assert (event["error"], event["sqlstate"]) == ("ProgrammingError", "42P01")
 
 
+@pytest.mark.django_db
 def test_accepts_the_header_that_prometheus_sends(api: Client) -> None:
     accept = (
         "application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text"
@@ -320,6 +538,7 @@ def test_accepts_the_header_that_prometheus_sends(api: Client) -> None:
     assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
+@pytest.mark.django_db
 def test_offers_no_other_format(api: Client) -> None:
     response = api.get("/metrics", headers={"Accept": "application/json"})
 
@@ -327,6 +546,7 @@ def test_offers_no_other_format(api: Client) -> None:
     assert response["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.django_db
 def test_metrics_are_read_only(api: Client) -> None:
     response = api.post("/metrics")
 
@@ -335,6 +555,7 @@ def test_metrics_are_read_only(api: Client) -> None:
     assert response["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.django_db
 def test_head_is_get_without_the_body(api: Client) -> None:
     response = api.head("/metrics")
 
