@@ -127,6 +127,9 @@ docker-detached-totoro-server: .env ## The same in the background; returns when 
 docker-totoro-server-down: .env ## Stop and remove the containers, not the database
 	$(COMPOSE) --profile demo down
 
+docker-dev: .env ## Serve with Django's development server in a container, which restarts when a file changes
+	$(COMPOSE) --file docker-compose.yml --file docker-compose.dev.yml up --build
+
 docker-run-tests: ## Run the tests in a container
 	docker build --target test --tag totoro-test .
 	docker run --rm --init totoro-test
@@ -178,4 +181,4 @@ var/poetry/bin/poetry:
 
 .PHONY: help run dev database test test-fast test-browser test-faults soak benchmark audit sbom install serve fake-ghibli static check format \
   shell openapi migrations lock lock-benchmark create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
-  docker-totoro-server-down docker-run-tests
+  docker-totoro-server-down docker-dev docker-run-tests

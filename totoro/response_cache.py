@@ -31,7 +31,10 @@ from totoro.observability.requests import log_request, request_id_of
 
 OK, NOT_MODIFIED = 200, 304
 # Headers that are made anew for each request.
-OF_REQUEST = {"X-Request-ID", "RateLimit", "RateLimit-Policy", "Cache-Control", "Cache-Status"}
+OF_REQUEST = {
+    *("X-Request-ID", "RateLimit", "RateLimit-Policy"),
+    *("Cache-Control", "Cache-Status", "X-Accel-Expires"),
+}
 # Headers that a 304 lacks.
 OF_BODY = {"Content-Type", "Content-Length", "Content-Encoding"}
 # One entity tag. The comparison is weak: it ignores the W/ (RFC 9110, section 13.1.2).

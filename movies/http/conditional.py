@@ -6,6 +6,7 @@ Conditional requests follow RFC 9110, section 13, Cache-Control and Age RFC 9111
 import math
 from functools import lru_cache
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import http_date
@@ -43,11 +44,15 @@ def freshness_headers(result: CacheResult) -> dict[str, str]:
 
 @lru_cache(256)
 def fresh_headers(status: str, ttl: int) -> tuple[tuple[str, str], ...]:
-    return (
+    headers = (
         # max-age is what is left, so there is no Age: caches would subtract it again.
         ("Cache-Control", f"public, max-age={ttl}"),
         ("Cache-Status", f"totoro; {status}; ttl={ttl}"),
     )
+    if not settings.TRUSTED_PROXIES:
+        return headers
+    # nginx counts whole seconds, and serves a response for up to one more. 0: it does not store it.
+    return (*headers, ("X-Accel-Expires", str(max(ttl - 1, 0))))
 
 
 def movies_response(

@@ -2,14 +2,17 @@
 
 import gzip
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 from requests.utils import parse_header_links
 
 from fake_ghibli import FakeGhibli
+from movies.http.conditional import fresh_headers
 from services.clock import Clock
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
@@ -39,6 +42,26 @@ def test_a_client_with_the_current_etag_gets_a_304(
     for name in ("ETag", "Vary", "Cache-Control", "Cache-Status", "Last-Modified"):
         assert response[name] == full[name] or name.startswith("Cache-")
     assert response["Cache-Control"].startswith("public, max-age=")
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_a_proxy_gets_a_second_less_than_the_lifetime(
+    proxies: int, api: Client, upstream: FakeGhibli, settings: Settings
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    fresh_headers.cache_clear()
+
+    response = api.get("/movies/")
+
+    fresh_headers.cache_clear()
+    [max_age] = re.findall(r"max-age=(\d+)", response["Cache-Control"])
+    assert response.get("X-Accel-Expires") == (str(int(max_age) - 1) if proxies else None)
+
+
+def test_a_proxy_does_not_store_what_expires_within_a_second(settings: Settings) -> None:
+    settings.TRUSTED_PROXIES = 1
+
+    assert dict(fresh_headers.__wrapped__("hit", 0))["X-Accel-Expires"] == "0"
 
 
 @pytest.mark.parametrize(
