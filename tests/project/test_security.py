@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,7 +14,19 @@ from tests.support.documents import README, first_cells, read
 from tests.support.servers import ROOT
 
 API_RISKS = "OWASP API Security Top 10 2023"
-CHECKLISTS = {API_RISKS: [f"API{number}" for number in range(1, 11)]}
+DOCKER_RULES = "OWASP Docker Security Cheat Sheet"
+CHECKLISTS = {
+    API_RISKS: [f"API{number}" for number in range(1, 11)],
+    DOCKER_RULES: [f"RULE #{number}" for number in range(14)],
+}
+COMPOSE = {file.name: file.read_text() for file in sorted(ROOT.glob("docker-compose*.yml"))}
+# Rights that Compose can give to a container beyond Docker's defaults.
+RIGHTS = (
+    r"privileged|docker\.sock|unconfined|seccomp|apparmor|label[:=]disable|cap_add|devices|cgroup_parent"
+    r"|(network_mode|userns_mode|pid|ipc|uts):"
+)
+
+every_compose_file = pytest.mark.parametrize("name", COMPOSE)
 
 
 def rows(checklist: str) -> dict[str, tuple[list[str], list[str]]]:
@@ -82,10 +95,49 @@ def test_git_has_no_file_that_it_ignores() -> None:
     assert done.stdout == ""
 
 
-def test_no_secret_gets_into_an_image() -> None:
-    patterns = [line for line in read(".dockerignore").splitlines() if line and line[0] != "#"]
-    allowed = {pattern[1:] for pattern in patterns if pattern[0] == "!"}
+@every_compose_file
+def test_no_container_gets_more_than_docker_gives_by_default(name: str) -> None:
+    assert re.findall(RIGHTS, COMPOSE[name]) == []
 
-    assert patterns[0] == "*"
-    assert not allowed & {".env", ".poetry.env", "secrets/", "var/", ".git/"}
-    assert patterns[-1] == "**/.env"
+
+@every_compose_file
+def test_files_are_mounted_read_only(name: str) -> None:
+    mounts = re.findall(r"^ +- (\./.*)$", COMPOSE[name], re.MULTILINE)
+
+    assert [mount for mount in mounts if not mount.endswith(":ro")] == []
+
+
+@every_compose_file
+def test_no_port_below_1024_is_published_by_default(name: str) -> None:
+    published = re.findall(r'ports: \["(.*?)"', COMPOSE[name])
+
+    for port in published:
+        assert int(re.findall(r"\d+", port)[0]) >= 1024, port
+
+
+def test_nothing_configures_the_docker_daemon() -> None:
+    files = [file for folder in ("deploy", "scripts") for file in (ROOT / folder).rglob("*.*")]
+    texts = [*COMPOSE.values(), read("Makefile"), *map(Path.read_text, files)]
+
+    assert not any(re.search(r"\bdockerd\b|daemon\.json|--log-level", text) for text in texts)
+
+
+def test_base_images_take_fixes_when_they_are_pulled() -> None:
+    """They name a release, not one of its patches, nor `latest`, which would change the release."""
+    named = re.findall(r"^FROM (\S+:\S+)", read("Dockerfile"), re.MULTILINE)
+    named += re.findall(r"image: ((?:nginx|redis|postgres):\S+)", COMPOSE["docker-compose.yml"])
+
+    assert len(named) >= 3
+    for image in named:
+        assert re.fullmatch(r"[a-z]+:\d+(\.\d+)?-(slim|alpine)", image)
+        assert image.startswith(("redis", "postgres")) or image.count(".") == 1
+
+
+def test_the_makefile_installs_locked_packages_only() -> None:
+    # What only computes the locks is pinned or new.
+    lines = read("Makefile").replace("\\\n", "").splitlines()
+    installs = [line for line in lines if re.search(r"pip install|-m pip", line)]
+    unlocked = [line for line in installs if "--require-hashes" not in line]
+
+    assert len(installs) > len(unlocked)
+    assert all("poetry" in line or "pip-tools" in line for line in unlocked)
