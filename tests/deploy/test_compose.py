@@ -51,9 +51,9 @@ def test_a_service_has_no_more_rights_than_it_needs(name: str) -> None:
     assert "privileged" not in service
 
 
-@pytest.mark.parametrize("name", ["nginx", "redis", "postgres"])
+@pytest.mark.parametrize("name", ["nginx", "redis", "postgres", "grafana", "prometheus"])
 def test_a_public_image_does_not_start_as_root(name: str) -> None:
-    assert SERVICES[name]["user"] == name
+    assert SERVICES[name]["user"] == ("nobody" if name == "prometheus" else name)
 
 
 @each_service
@@ -142,6 +142,28 @@ def test_the_override_for_managed_services_takes_their_urls() -> None:
         assert urls["REDIS_URL"].startswith("${REDIS_URL:?")
         assert urls["DATABASE_URL"].startswith("${DATABASE_URL:?")
     assert services["migrate"]["networks"] == ["frontend"]
+
+
+def test_the_override_for_monitoring_publishes_to_this_machine_only() -> None:
+    services = compose("docker-compose.monitoring.yml")["services"]
+
+    assert {name for name in SERVICES if SERVICES[name].get("profiles") == ["monitoring"]} == {
+        "grafana",
+        "prometheus",
+    }
+    assert services == {
+        "grafana": {"ports": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"]},
+        "prometheus": {"ports": ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]},
+    }
+
+
+def test_nobody_can_log_in_to_grafana() -> None:
+    environment = SERVICES["grafana"]["environment"]
+
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment  # the default is a viewer
 
 
 def test_the_override_for_development_mounts_the_code() -> None:
