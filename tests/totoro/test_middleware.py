@@ -11,6 +11,7 @@ from pytest_django.fixtures import Settings
 from services.clock import Clock
 from tests.support.servers import Totoro
 from totoro.middleware import MAX_HOSTS, AddressMiddleware, RequestMiddleware
+from totoro.observability.requests import NEW_IDS, request_id_of
 
 
 def test_redirects_to_the_url_with_a_trailing_slash(api: Client) -> None:
@@ -50,7 +51,12 @@ def test_replaces_an_invalid_request_id(api: Client, client_id: str) -> None:
 
 
 def test_request_ids_are_unique(api: Client) -> None:
-    assert api.get("/livez")["X-Request-ID"] != api.get("/livez")["X-Request-ID"]
+    # More than are made at a time.
+    ids = {request_id_of({}) for _ in range(3 * NEW_IDS)}
+
+    assert api.get("/livez")["X-Request-ID"] not in ids
+    assert len(ids) == 3 * NEW_IDS
+    assert all(re.fullmatch("[0-9a-f]{32}", id) for id in ids)
 
 
 def test_a_preflight_allows_any_origin_to_read(api: Client) -> None:
