@@ -116,13 +116,14 @@ lock-benchmark: $(BENCHMARK)/installed ## Update benchmarks/requirements.txt aft
 create-env-vars-from-template: ## Create .env and .poetry.env from their templates, and random secrets in secrets/
 	@sh scripts/create-env-vars.sh
 
-docker-totoro-server: .env ## Serve on port 8000 with Redis and PostgreSQL, in containers
-	@sh scripts/check-env-vars.sh
-	$(COMPOSE) up --build
+docker-totoro-server: docker-check-settings ## Serve on port 8000 with Redis and PostgreSQL, in containers
+	$(COMPOSE) up
 
-docker-detached-totoro-server: .env ## The same in the background; returns when it is healthy
-	@sh scripts/check-env-vars.sh
-	$(COMPOSE) up --build --detach --wait || { $(COMPOSE) logs --tail 20 migrate web; exit 1; }
+docker-detached-totoro-server: docker-check-settings ## The same in the background; returns when it is healthy
+	$(COMPOSE) up --detach --wait || { $(COMPOSE) logs --tail 20 migrate web; exit 1; }
+
+docker-check-settings: ## Build the image, and check .env, secrets and port with it; changes nothing that runs
+	@COMPOSE="$(COMPOSE)" sh scripts/check-env-vars.sh
 
 docker-totoro-server-down: .env ## Stop and remove the containers, not the database
 	$(COMPOSE) --profile demo down
@@ -181,4 +182,4 @@ var/poetry/bin/poetry:
 
 .PHONY: help run dev database test test-fast test-browser test-faults soak benchmark audit sbom install serve fake-ghibli static check format \
   shell openapi migrations lock lock-benchmark create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
-  docker-totoro-server-down docker-dev docker-run-tests
+  docker-check-settings docker-totoro-server-down docker-dev docker-run-tests

@@ -21,19 +21,21 @@ value() { # NAME: print its value in .env, without quotes
 }
 
 create_secret() { # FILE NAME LINE: with the value that NAME has in .env, where LINE replaces it
+    secret=$(random)
+    changed=
     if [ ! -e "$1" ] && grep -q "^$2=" .env; then
-        secret=$(value "$2")
+        earlier=$(value "$2")
         changed=$(sed "s|^$2=.*|$3|" .env)
-        case $secret in
+        case $earlier in
         "" | filled-in-by-make) ;; # the placeholder of earlier templates
         *)
-            printf '%s\n' "$secret" >"$1"
-            echo "moved $2 from .env to $1"
+            secret=$earlier
+            echo "moved $2 from .env"
             ;;
         esac
-        printf '%s\n' "$changed" >.env
     fi
-    random | create "$1"
+    printf '%s\n' "$secret" | create "$1"
+    [ -z "$changed" ] || printf '%s\n' "$changed" >.env
 }
 
 create .env <.env.template

@@ -121,11 +121,7 @@ def database(url: str) -> dict[str, Any]:
     return {**settings, "OPTIONS": {**settings.get("OPTIONS", {}), **limits}}
 
 
-def redis_cache(url: str, *, timeout_seconds: float, pool: str = "") -> dict[str, Any]:
-    pool_options: dict[str, Any] = {"max_connections": 224}
-    if env.SENTINEL in url:
-        group = env.sentinel_group(url)
-        url, pool_options["sentinels"] = group.redis_url, (group.name, group.sentinel_urls)
+def redis_cache(url: str, *, timeout_seconds: float) -> dict[str, Any]:
     options = {
         # The default is pickle.
         "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
@@ -134,12 +130,10 @@ def redis_cache(url: str, *, timeout_seconds: float, pool: str = "") -> dict[str
         "SOCKET_CONNECT_TIMEOUT": 0.1,
         "SOCKET_TIMEOUT": timeout_seconds,
         # No commands on connecting but AUTH: each is one more round trip to a slow Redis.
-        "CONNECTION_POOL_KWARGS": {**pool_options, "protocol": 2, "driver_info": None},
+        "CONNECTION_POOL_KWARGS": {"max_connections": 224, "protocol": 2, "driver_info": None},
     }
     backend = "django_redis.cache.RedisCache"
-    # django-redis splits a location at commas, which a password may contain.
-    location = url.replace(",", "%2C") + pool
-    return {"BACKEND": backend, "LOCATION": location, "KEY_PREFIX": "totoro", "OPTIONS": options}
+    return {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "totoro", "OPTIONS": options}
 
 
 def redis_caches(url: str) -> dict[str, Any]:
@@ -147,7 +141,7 @@ def redis_caches(url: str) -> dict[str, Any]:
         "default": redis_cache(url, timeout_seconds=0.2),
         # Shorter, because requests wait for it. The fragment, which Redis ignores, makes django-redis
         # use a separate connection pool, with these timeouts.
-        "quotas": redis_cache(url, timeout_seconds=0.1, pool="#quotas"),
+        "quotas": redis_cache(f"{url}#quotas", timeout_seconds=0.1),
     }
 
 
@@ -369,4 +363,8 @@ if chosen == "Dev" and not (find_spec("django_extensions") and find_spec("debug_
     stop(
         "DJANGO_CONFIGURATION = 'Dev': needs the development packages, which are not installed here;"
         " use Production"
+    )
+if chosen == "Test" and not (BASE_DIR / "tests").exists():
+    stop(
+        "DJANGO_CONFIGURATION = 'Test': needs the tests, which are not installed here; use Production"
     )

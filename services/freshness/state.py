@@ -107,12 +107,11 @@ def failures_in_a_row(state: State, now: int) -> int:
     return 0
 
 
-def adopt(own: State, read: State, now: int) -> State:
+def adopt(own: State, read: State) -> State:
     """Return the newer of two states, with the times of entries that are known already.
 
     These were mapped to this process' clock when they were first seen. They may only end earlier: a
-    store whose clock was set back must not prolong them. What is in use stays until something newer
-    activates: the state of workers that shared another store may name an older entry before that.
+    store whose clock was set back must not prolong them.
     """
     if read.order < own.order:
         return own
@@ -125,11 +124,8 @@ def adopt(own: State, read: State, now: int) -> State:
         is_earlier = entry.expires_at < first.expires_at - AGREEMENT
         return replace(first, expires_at=entry.expires_at) if is_earlier else first
 
-    current, following = as_known(read.current), as_known(read.next)
-    in_use = last_entry(own, now)
-    if in_use and following and (current.token if current else 0) < in_use.token < following.token:
-        current = in_use
-    return State(current, following, read.backoff)
+    current = read.current or (own.current if read.next else None)
+    return State(as_known(current), as_known(read.next), read.backoff)
 
 
 def without_entries(state: State, tokens: set[int]) -> State:
