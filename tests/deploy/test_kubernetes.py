@@ -353,6 +353,16 @@ def test_the_secret_is_made_as_the_readme_says() -> None:
     assert all("secretGenerator" not in each for each in KUSTOMIZATIONS.values())
 
 
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+def test_the_urls_of_the_readme_are_valid(variable: str) -> None:
+    [row] = re.findall(rf"^   \| `{variable.lower()}` \| (.*)", README, re.MULTILINE)
+    urls = re.findall(r"`(\S+://\S+)`", row)
+
+    assert urls
+    for url in urls:
+        assert VARIABLES[variable].parse(url) == url
+
+
 @pytest.mark.parametrize(
     "pod",
     [pod for pod in pods(*RESOURCES) if pod["spec"].get("volumes")],
