@@ -120,7 +120,7 @@ class ProcessState:
         """Use the state unless a newer one is here, and wake whoever waits."""
         with self.changed:
             before = self.state
-            merged = adopt(before, state)
+            merged = adopt(before, state, self.now())
             if merged != before:
                 # First, and with those of before: requests read the state and then these.
                 known = self.snapshots | added

@@ -15,7 +15,7 @@ import structlog
 from services import background, metrics
 from services.catalogue import merge
 from services.catalogue.plausibility import PlausibilityCheck
-from services.catalogue.snapshot import Snapshot
+from services.catalogue.snapshot import CLOCK_SKEW_SECONDS, Snapshot
 from services.clock import Clock
 from services.exceptions import Reason, UpstreamError
 from services.freshness.fencing import Superseded, publish, record_failure
@@ -69,10 +69,16 @@ class Attempt(NamedTuple):
     def known_token(self) -> int:
         return self.state.newest_token
 
-    @property
-    def token(self) -> int:
-        """The fencing token: greater than every earlier one, also after the store lost its own."""
-        return max(self.reading.time, self.known_token + 1)
+    def token(self, timestamp: int, now: int) -> int:
+        """Return the fencing token: greater than every earlier one, also after the store lost its own.
+
+        It is the data's timestamp if that agrees with the store's clock: of entries that workers fetched
+        while they shared no store, the one with the newer data has the greater token.
+        """
+        skew = int(CLOCK_SKEW_SECONDS * SECOND)
+        earliest, elapsed = self.reading.time - skew, now - int(self.started * SECOND)
+        agrees = earliest <= timestamp <= self.reading.time + elapsed + skew
+        return max(timestamp if agrees else self.reading.time, self.known_token + 1)
 
 
 class Refresher:
@@ -123,9 +129,10 @@ class Refresher:
     def _refresh(self, attempt: Attempt) -> Refreshed:
         try:
             snapshot = self._fetch(attempt)
-            self._publish(attempt, snapshot)
+            token = attempt.token(microseconds(snapshot.timestamp), self._process.now())
+            self._publish(attempt, token, snapshot)
         except Superseded:
-            log.info("refresh_superseded", token=attempt.token)
+            log.info("refresh_superseded", token=attempt.known_token)
             return self._finish(attempt, Outcome.SUPERSEDED)
         except UpstreamError as error:
             return self._fail(attempt, error)
@@ -134,7 +141,7 @@ class Refresher:
             detail = f"a bug in Totoro: {type(error).__name__}"
             return self._fail(attempt, UpstreamError(Reason.INTERNAL, detail))
         refreshed = self._finish(attempt, Outcome.SUCCEEDED, snapshot)
-        log.info("refresh_succeeded", token=attempt.token, seconds=round(refreshed.seconds, 3))
+        log.info("refresh_succeeded", token=token, seconds=round(refreshed.seconds, 3))
         self._log_end_of_outage(attempt.state)
         return refreshed
 
@@ -154,13 +161,13 @@ class Refresher:
             self._plausibility.check(snapshot, last.snapshot, now / SECOND)
         return snapshot
 
-    def _publish(self, attempt: Attempt, snapshot: Snapshot) -> None:
+    def _publish(self, attempt: Attempt, token: int, snapshot: Snapshot) -> None:
         timestamp = microseconds(snapshot.timestamp)
         age_by_wall = microseconds(self._clock.wall()) - timestamp
         # Of two clocks the one that says older counts.
         born = min(int(attempt.started * SECOND), self._process.now() - max(age_by_wall, 0))
         expires_at = born + self._process.policy.lifetime
-        entry = Entry(attempt.token, snapshot.digest, timestamp, self._process.now(), expires_at)
+        entry = Entry(token, snapshot.digest, timestamp, self._process.now(), expires_at)
 
         def transition(state: State, now: int) -> State:
             is_stale_served = self._process.last_known_good(now) is not None
@@ -168,7 +175,7 @@ class Refresher:
             propagation = max(min(propagation, (expires_at - now) // 2), 0)
             return publish(state, entry, attempt.known_token, now, propagation)
 
-        self._process.apply(attempt.reading, transition, (attempt.token, snapshot))
+        self._process.apply(attempt.reading, transition, (token, snapshot))
 
     def _fail(self, attempt: Attempt, error: UpstreamError) -> Refreshed:
         if self._is_closed:  # cut off by close(), which is nobody's failure
@@ -225,7 +232,7 @@ class Refresher:
         def renew() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
                 if not self._store.renew_lease(attempt.lease) and not over.is_set():
-                    log.warning("lease_lost", token=attempt.token)
+                    log.warning("lease_lost", token=attempt.known_token)
                     metrics.lease_requests.labels("lost").inc()
                     return
 

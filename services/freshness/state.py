@@ -107,11 +107,12 @@ def failures_in_a_row(state: State, now: int) -> int:
     return 0
 
 
-def adopt(own: State, read: State) -> State:
+def adopt(own: State, read: State, now: int) -> State:
     """Return the newer of two states, with the times of entries that are known already.
 
     These were mapped to this process' clock when they were first seen. They may only end earlier: a
-    store whose clock was set back must not prolong them.
+    store whose clock was set back must not prolong them. What is in use stays until something newer
+    activates: the state of workers that shared another store may name an older entry before that.
     """
     if read.order < own.order:
         return own
@@ -124,8 +125,11 @@ def adopt(own: State, read: State) -> State:
         is_earlier = entry.expires_at < first.expires_at - AGREEMENT
         return replace(first, expires_at=entry.expires_at) if is_earlier else first
 
-    current = read.current or (own.current if read.next else None)
-    return State(as_known(current), as_known(read.next), read.backoff)
+    current, following = as_known(read.current), as_known(read.next)
+    in_use = last_entry(own, now)
+    if in_use and following and (current.token if current else 0) < in_use.token < following.token:
+        current = in_use
+    return State(current, following, read.backoff)
 
 
 def without_entries(state: State, tokens: set[int]) -> State:

@@ -376,6 +376,27 @@ def test_workers_agree_on_one_last_known_good_when_the_store_comes_back_empty(
     assert [given(worker), given(other)] == [last, last]
 
 
+def test_of_entries_that_were_fetched_apart_the_one_with_newer_data_is_newer(
+    clock: FakeClock,
+) -> None:
+    """The first worker has its lease earlier, but is slow to ask the Ghibli API."""
+    second = WorkerUnderTest(clock, InMemoryStore(clock))
+
+    class SlowStore(InMemoryStore):
+        def acquire_lease(self) -> tuple[str | None, Reading]:
+            acquired = super().acquire_lease()
+            clock.advance(0.01)
+            second.succeed()
+            clock.advance(0.01)
+            return acquired
+
+    first = WorkerUnderTest(clock, SlowStore(clock))
+    newer = first.succeed()
+    first.process.settle(second.store.read())
+
+    assert given(first) == newer
+
+
 def test_a_clock_that_was_set_back_in_the_store_prolongs_nothing(
     worker: WorkerUnderTest, clock: FakeClock, store: InMemoryStore
 ) -> None:

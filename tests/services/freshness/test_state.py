@@ -141,23 +141,32 @@ class TestAdopt:
     def test_the_newer_state_wins(self) -> None:
         older, newer = State(entry(1)), State(entry(2))
 
-        assert adopt(older, newer) == adopt(newer, older) == newer
+        assert adopt(older, newer, NOW) == adopt(newer, older, NOW) == newer
 
     def test_with_the_same_entries_more_failures_are_newer(self) -> None:
         older, newer = State(entry(1)), State(entry(1), None, backoff(1, 5))
 
-        assert adopt(older, newer) == adopt(newer, older) == newer
+        assert adopt(older, newer, NOW) == adopt(newer, older, NOW) == newer
 
     def test_an_entry_keeps_its_expiry_unless_the_other_is_clearly_earlier(self) -> None:
         for read, ends in ((60, 39.5), (39.3, 39.5), (20, 20)):
-            adopted = adopt(State(entry(1)), State(entry(1, -20, read)))
+            adopted = adopt(State(entry(1)), State(entry(1, -20, read)), NOW)
             assert adopted.current
             assert adopted.current.expires_at == NOW + int(ends * SECOND)
 
     def test_what_is_in_use_stays_if_only_its_successor_was_read(self) -> None:
-        adopted = adopt(State(entry(1, -50, 9.5)), State(None, entry(2, 9.5, 59)))
+        adopted = adopt(State(entry(1, -50, 9.5)), State(None, entry(2, 9.5, 59)), NOW)
 
         assert entry_at(adopted, NOW) == entry(1, -50, 9.5)
+
+    @pytest.mark.parametrize("own", [State(entry(2, -20, 39.5)), State(None, entry(2, -20, 39.5))])
+    def test_what_is_in_use_stays_if_others_share_an_older_entry_and_its_successor(
+        self, own: State
+    ) -> None:
+        adopted = adopt(own, State(entry(1, -50, 9.5), entry(3, 9.5, 59)), NOW)
+
+        assert entry_at(adopted, NOW) == entry(2, -20, 39.5)
+        assert entry_at(adopted, NOW + 10 * SECOND) == entry(3, 9.5, 59)
 
 
 class TestClamp:
