@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from typing import NamedTuple
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import dj_database_url
 
@@ -35,6 +36,12 @@ INTERNAL_NETWORKS = [
 NOT_ENCODED = (
     "must be a URL whose password has #, @, /, ? and % percent-encoded: %23, %40, %2F, %3F, %25"
 )
+SENTINEL = "+sentinel://"
+SENTINEL_PORT = 26379
+SENTINEL_OPTIONS = ["sentinel_username", "sentinel_password"]
+TLS_OPTIONS = [
+    *("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile"),
+]
 
 
 def text_of_file(path: Path) -> str:
@@ -140,7 +147,7 @@ def upstream_url(text: str) -> str:
     address = _address(host)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be a URL without credentials, query or fragment")
-    if not address and not HOST_NAME.fullmatch(host):
+    if not _is_host(host):
         raise ValueError("must be an https URL with a host")
     is_internal = (
         any(address in network for network in INTERNAL_NETWORKS)
@@ -162,12 +169,62 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def redis_url(text: str) -> str:
-    if text:
-        parts = _split_with_password(text, "redis", "rediss", "unix")
+    if SENTINEL in text:
+        sentinel_group(text)
+    elif text:
+        parts = _split_with_password(text, "redis", "rediss", "unix", "redis+sentinel")
         # redis-py would use database 0 for one that is not a number.
         if not (parts.path if parts.scheme == "unix" else re.fullmatch("(/[0-9]*)?", parts.path)):
             raise ValueError("must be empty or a URL like redis://host:6379/0")
     return text
+
+
+class SentinelGroup(NamedTuple):
+    """`redis_url`: with the name of the group in place of a host."""
+
+    name: str
+    redis_url: str
+    sentinel_urls: list[str]
+
+
+def sentinel_group(text: str) -> SentinelGroup:
+    """Split a URL like redis+sentinel://user:password@host1:26379,host2:26379/name/0?option=….
+
+    User and password are those of Redis. With rediss+sentinel, Redis and the Sentinels use TLS.
+    """
+    scheme, _, rest = text.partition(SENTINEL)
+    netloc, _, path = rest.partition("/")
+    credentials, at, hosts = netloc.rpartition("@")
+    each = [
+        _split_with_password(f"{scheme}://{credentials}{at}{host}/{path}", "redis", "rediss")
+        for host in hosts.split(",")
+    ]
+    name = re.fullmatch("/([A-Za-z0-9_.-]+)(/[0-9]*)?", each[0].path)
+    if not name or not all(_is_host(parts.hostname or "") for parts in each):
+        raise ValueError(
+            "must be a URL like redis+sentinel://host1:26379,host2:26379/mymaster/0, with the"
+            " group's name"
+        )
+    options = dict(pair.partition("=")[::2] for pair in each[0].query.split("&") if pair)
+    allowed = SENTINEL_OPTIONS + (TLS_OPTIONS if scheme == "rediss" else [])
+    if not options.keys() <= set(allowed):
+        raise ValueError(f"must have no options but {', '.join(allowed)}")
+    user, password = (quote(unquote(options.pop(name, "")), safe="") for name in SENTINEL_OPTIONS)
+    tls = "?" + "&".join(map("=".join, options.items())) if options else ""
+    return SentinelGroup(
+        name[1],
+        f"{scheme}://{credentials}{at}{name[1]}{name[2] or ''}{tls}",
+        [f"{scheme}://{user}:{password}@{_host_and_port(parts)}{tls}" for parts in each],
+    )
+
+
+def _is_host(name: str) -> bool:
+    return bool(_address(name) or HOST_NAME.fullmatch(name))
+
+
+def _host_and_port(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    return f"{host}:{parts.port or SENTINEL_PORT}"
 
 
 def database_url(text: str) -> str:

@@ -121,7 +121,11 @@ def database(url: str) -> dict[str, Any]:
     return {**settings, "OPTIONS": {**settings.get("OPTIONS", {}), **limits}}
 
 
-def redis_cache(url: str, *, timeout_seconds: float) -> dict[str, Any]:
+def redis_cache(url: str, *, timeout_seconds: float, pool: str = "") -> dict[str, Any]:
+    pool_options: dict[str, Any] = {"max_connections": 224}
+    if env.SENTINEL in url:
+        group = env.sentinel_group(url)
+        url, pool_options["sentinels"] = group.redis_url, (group.name, group.sentinel_urls)
     options = {
         # The default is pickle.
         "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
@@ -130,10 +134,12 @@ def redis_cache(url: str, *, timeout_seconds: float) -> dict[str, Any]:
         "SOCKET_CONNECT_TIMEOUT": 0.1,
         "SOCKET_TIMEOUT": timeout_seconds,
         # No commands on connecting but AUTH: each is one more round trip to a slow Redis.
-        "CONNECTION_POOL_KWARGS": {"max_connections": 224, "protocol": 2, "driver_info": None},
+        "CONNECTION_POOL_KWARGS": {**pool_options, "protocol": 2, "driver_info": None},
     }
     backend = "django_redis.cache.RedisCache"
-    return {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "totoro", "OPTIONS": options}
+    # django-redis splits a location at commas, which a password may contain.
+    location = url.replace(",", "%2C") + pool
+    return {"BACKEND": backend, "LOCATION": location, "KEY_PREFIX": "totoro", "OPTIONS": options}
 
 
 def redis_caches(url: str) -> dict[str, Any]:
@@ -141,7 +147,7 @@ def redis_caches(url: str) -> dict[str, Any]:
         "default": redis_cache(url, timeout_seconds=0.2),
         # Shorter, because requests wait for it. The fragment, which Redis ignores, makes django-redis
         # use a separate connection pool, with these timeouts.
-        "quotas": redis_cache(f"{url}#quotas", timeout_seconds=0.1),
+        "quotas": redis_cache(url, timeout_seconds=0.1, pool="#quotas"),
     }
 
 

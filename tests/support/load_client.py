@@ -102,6 +102,18 @@ class LoadResult:
         return [response for response in self.successful if response.is_backwards]
 
     @property
+    def backwards_on_a_connection(self) -> list[ObservedResponse]:
+        """Return the responses with an older timestamp than the one before on the same connection."""
+        newest: dict[tuple[int, int], float] = {}
+        found = []
+        for response in self.successful:
+            connection = response.server, response.port
+            if response.timestamp < newest.get(connection, 0.0):
+                found.append(response)
+            newest[connection] = response.timestamp
+        return found
+
+    @property
     def waited_for_refresh(self) -> list[ObservedResponse]:
         return [response for response in self.successful if response.waited_for_refresh]
 

@@ -76,6 +76,14 @@ VALID = [
     ("REDIS_URL", "redis://cache:6379/0", "redis://cache:6379/0"),
     ("REDIS_URL", "rediss://:secret@cache", "rediss://:secret@cache"),
     ("REDIS_URL", "unix:///run/valkey.sock?db=1", "unix:///run/valkey.sock?db=1"),
+    *(
+        ("REDIS_URL", url, url)
+        for url in (
+            "redis+sentinel://a:26379,b:26380/mymaster/0",
+            "redis+sentinel://u:p%40@10.0.0.1,[::1]:26379/my.master-1?sentinel_password=p%26",
+            "rediss+sentinel://a,b/mymaster?sentinel_username=u&ssl_ca_certs=/etc/ca.pem",
+        )
+    ),
     ("DATABASE_URL", "", ""),
     ("DATABASE_URL", "sqlite:////data/totoro.sqlite3", "sqlite:////data/totoro.sqlite3"),
     ("DATABASE_URL", "sqlite:////data/totoro@home.sqlite3", "sqlite:////data/totoro@home.sqlite3"),
@@ -139,6 +147,16 @@ INVALID = [
     ("REDIS_URL", "redis://cache:port/0"),
     ("REDIS_URL", "redis://cache:6379/zero"),
     ("REDIS_URL", "unix://"),
+    ("REDIS_URL", "redis+sentinel://a:26379,b:26379"),
+    ("REDIS_URL", "redis+sentinel://a,b/"),
+    ("REDIS_URL", "redis+sentinel://a,/mymaster"),
+    ("REDIS_URL", "redis+sentinel:///mymaster"),
+    ("REDIS_URL", "redis+sentinel://a:x,b:26379/mymaster"),
+    ("REDIS_URL", "redis+sentinel://a/mymaster/zero"),
+    ("REDIS_URL", "redis+sentinel://a/my:master"),
+    ("REDIS_URL", "redis+sentinel://a/mymaster?db=1"),
+    ("REDIS_URL", "redis+sentinel://a/mymaster?ssl_ca_certs=/etc/ca.pem"),
+    ("REDIS_URL", "http+sentinel://a/mymaster"),
     ("DATABASE_URL", "totoro.sqlite3"),
     ("DATABASE_URL", "mysql://u:p@db/totoro"),
     ("DATABASE_URL", "postgresql://u:p@db"),
@@ -476,9 +494,16 @@ def test_an_unknown_configuration_stops_the_start_with_one_line(name: str) -> No
     assert_stopped(stopped, f"totoro: DJANGO_CONFIGURATION = {name!r}: must be one of Dev, ")
 
 
-@pytest.mark.parametrize(
-    "password", ["pa#ss", "12#ss", "pa@ss", "pa/ss", "12/s@s", "pa?ss", "12?ss", "pa%ss", "#", "%"]
-)
+PASSWORDS = ["pa#ss", "12#ss", "pa@ss", "pa/ss", "12/s@s", "pa?ss", "12?ss", "pa%ss", "#", "%"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_an_unencoded_password_before_sentinels_is_refused(password: str) -> None:
+    with pytest.raises(SystemExit, match="must be a URL whose password has #, @, /"):
+        VARIABLES["REDIS_URL"].to_python(f"redis+sentinel://u:{password}@a:26379,b:1/mymaster")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize(
     "url",
     ["DATABASE_URL=postgresql://totoro:{}@db:5432/totoro", "REDIS_URL=redis://u:{}@cache:6379/0"],
