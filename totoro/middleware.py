@@ -72,7 +72,7 @@ class RequestMiddleware:
             response = self._get_response(request)
         seconds = time.perf_counter() - started
         status = response.status_code
-        log_request(request.META, request.path, status, seconds)
+        log_request(request.META, request.path, status, response.headers, seconds)
         request_counter.count_response(request.path_info, request.method, status, seconds)
         reset_contextvars(**tokens)
         add_headers(response, self._headers)

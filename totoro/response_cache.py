@@ -130,7 +130,7 @@ class ResponseCache:
         if self._access_log:
             with bound_contextvars(request_id=request_id):
                 path = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
-                log_request(environ, path, status, seconds)
+                log_request(environ, path, status, dict(headers), seconds)
         return Hit(status, headers, stored.body if status == OK else b"")
 
     def _ask_django(

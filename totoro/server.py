@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
+import structlog
 from django.conf import settings
 from django.core.management.base import CommandError
 from granian.constants import HTTPModes, Interfaces
@@ -19,6 +20,8 @@ from granian.log import LogLevels
 from granian.server import MPServer, mp
 
 from totoro.preload import UNUSED_PACKAGES, hidden, preload
+
+log = structlog.get_logger(__name__)
 
 ADDRESS = "0.0.0.0"  # noqa: S104 (a service for others)
 APPLICATION = "totoro.wsgi"  # a name for granian's log
@@ -66,7 +69,10 @@ def serve(connections: int) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_SECONDS,
         websockets=False,
-        log_level=LogLevels(settings.LOG_LEVEL.lower()),
+        # What else it logs, the events below say.
+        log_level=(
+            LogLevels.error if settings.LOG_LEVEL in ("ERROR", "CRITICAL") else LogLevels.warning
+        ),
         # Changes that level only: the settings have set up logging for granian too.
         log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
     )
@@ -76,11 +82,24 @@ def serve(connections: int) -> None:
 
 
 class RespawningServer(MPServer):
-    """Granian, but replacing killed workers however often they are killed.
+    """Granian, but logging events, and replacing killed workers however often they are killed.
 
     Granian gives up when a worker dies twice within 5.5 seconds. That is right only for workers that
     exit by themselves because they cannot load the application.
     """
+
+    def startup(self, *arguments: Any) -> None:
+        # Not before Django is set up, in workers that are not forked.
+        from totoro.settings import VERSION
+
+        super().startup(*arguments)  # type: ignore[no-untyped-call]
+        log.info(
+            "server_started",
+            version=VERSION,
+            configuration=settings.CONFIGURATION,
+            workers=settings.WEB_CONCURRENCY,
+            port=settings.PORT,
+        )
 
     def _respawn_workers(
         self,
@@ -89,21 +108,26 @@ class RespawningServer(MPServer):
         target_loader: Callable[..., Any],
         delay: float = 0,
     ) -> None:
+        processes = {index: self.wrks[index].inner for index in workers}
+        for process in processes.values():
+            log.warning("worker_exited", worker_pid=process.pid, exit_code=process.exitcode)
+            count_restart(process.pid)
         # The exit code of a killed process is minus the number of the signal.
-        killed = [index for index in workers if (self.wrks[index].inner.exitcode or 0) < 0]
-        for index in workers:
-            count_restart(self.wrks[index].inner.pid)
+        killed = [index for index, process in processes.items() if (process.exitcode or 0) < 0]
         super()._respawn_workers(workers, spawn_target, target_loader, delay)
         for index in killed:
             self.respawned_wrks.pop(index, None)
 
     def shutdown(self, exit_code: int = 0) -> None:
+        log.info("server_stopping")
         try:
             super().shutdown(exit_code)  # type: ignore[no-untyped-call]
         except SystemExit:
             # After a stop signal it is no error that workers, which may get it too, have ended first.
             if exit_code or not self.interrupt_signal:
                 raise
+        finally:
+            log.info("server_stopped")
 
 
 def count_restart(pid: int) -> None:
@@ -135,6 +159,7 @@ def load_application() -> Callable[[Any, WSGIEnvironment], None]:
     # Granian's own wrapper of a WSGI application waits for the response in the thread that calls it.
     mp._wsgi_call_wrap = lambda callback, *_: callback  # type: ignore[attr-defined]  # private
     gc.freeze()  # what serves all requests is not garbage
+    log.info("worker_started")
     return request_threads()
 
 

@@ -182,6 +182,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     SENTRY_ENVIRONMENT = variable("production", str)
     LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     ACCESS_LOG = variable("off", env.boolean)
+    ACCESS_LOG_ADDRESSES = variable("off", env.boolean)
     RESPONSE_CACHE = variable("on", env.boolean)
     WEB_CONCURRENCY = variable("1", env.integer(1, 64))
     PORT = variable("8000", env.integer(1, 65_535))
@@ -301,7 +302,8 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     @classmethod
     def post_setup(cls) -> None:
         super().post_setup()
-        configure_logging(cls.LOG_LEVEL, pretty=cls.LOGS_PRETTY)
+        is_server = sys.argv[1:2] == ["serve"]  # also in workers that are not forked
+        configure_logging(cls.LOG_LEVEL, pretty=cls.LOGS_PRETTY, is_server=is_server)
         start_sentry(cls.SENTRY_DSN, environment=cls.SENTRY_ENVIRONMENT, release=VERSION)
         if parent_process() is None:  # not once more in each worker
             warn_of_misspelt_variables()

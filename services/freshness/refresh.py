@@ -183,6 +183,8 @@ class Refresher:
         refreshed = self._finish(attempt, Outcome.FAILED, error=error)
         self._back_off(attempt, error)
         state, now = self._process.state, self._process.now()
+        if not failures_in_a_row(attempt.state, now):
+            log.error("outage_began", reason=error.reason)
         log.warning(
             "refresh_failed",
             reason=error.reason,

@@ -60,6 +60,9 @@ def test_a_process_logs_the_end_of_an_outage_that_another_process_began(
     wait_until(lambda: bool(second.events("outage_over")), seconds=2)
     (over,) = second.events("outage_over")
     assert over["failures"] == 1
+    [began] = first.events("outage_began") + second.events("outage_began")
+    assert (began["reason"], began["level"]) == ("upstream_5xx", "error")
+    assert over["seconds"] > 0
 
 
 def test_only_one_process_logs_the_end_of_an_outage(

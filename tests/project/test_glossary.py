@@ -76,6 +76,7 @@ EVENTS = {
     "refresh_superseded",
     "refresh_error",  # a bug
     "request_error",  # a bug
+    "outage_began",
     "outage_over",
     "lease_lost",
     "redis_error",
@@ -85,6 +86,12 @@ EVENTS = {
     "host_not_allowed",
     "environment_variable_unknown",
     "request",
+    "log_lines_dropped",
+    "server_started",
+    "server_stopping",
+    "server_stopped",
+    "worker_started",
+    "worker_exited",
 }
 
 

@@ -1,15 +1,24 @@
 """Logs: one JSON object a line, by structlog; coloured text in Dev.
 
 The event is a constant in snake_case (`refresh_failed`); what varies is in other fields. Log records
-of libraries have the same form.
+of libraries have the same form, with their text as `message`.
 """
 
+import json
 import logging.config
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+
+from totoro.observability.log_stream import LogStream
+
+# With its line feed. What is longer may mix with other processes' lines in the pipe they share (PIPE_BUF).
+MAX_LINE_BYTES = 4096
+STDOUT = 1
+OWN_LOGGERS = ("totoro.", "movies.", "services.")
+EVENT_BY_LOGGER = {"django.request": "request_error", "py.warnings": "python_warning"}
 
 SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -20,13 +29,46 @@ SHARED: list[structlog.typing.Processor] = [
 ]
 
 
-def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
+def with_constant_event(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Move the text of a library's record to `message`."""
+    name = event["logger"]
+    if name.startswith(OWN_LOGGERS):
+        return event
+    constant = EVENT_BY_LOGGER.get(name, "library_message")
+    return {**event, "event": constant, "message": event["event"]}
+
+
+def bounded_json(event: dict[str, Any], **options: Any) -> str:
+    """Return a line of limited length; if necessary, texts are cut in the middle."""
+    line, limit = json.dumps(event, **options), MAX_LINE_BYTES
+    while len(line) >= MAX_LINE_BYTES:
+        limit //= 2
+        short = {name: shorten(field, limit) for name, field in event.items()}
+        line = json.dumps(short, **options)
+    return line
+
+
+def shorten(field: object, length: int) -> object:
+    if field is None or isinstance(field, int | float):
+        return field
+    text, half = str(field), length // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[len(text) - half:]}"
+
+
+def logging_config(level: str, *, pretty: bool, stream: LogStream | TextIO) -> dict[str, Any]:
     """Return a configuration for `logging.config.dictConfig`."""
-    render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-        if pretty
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    libraries = [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])]
+    render: list[structlog.typing.Processor]
+    if pretty:
+        render = [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    else:
+        libraries += [with_constant_event]
+        render = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(bounded_json),
+        ]
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return {
         "version": 1,
@@ -42,26 +84,35 @@ def logging_config(level: str, *, pretty: bool) -> dict[str, Any]:
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 # Not Django's `request`, whose query string may be personal.
-                "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])],
+                "foreign_pre_chain": libraries,
                 "processors": [remove_meta, *render],
             }
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "structlog"},
+            "stream": {
+                "class": "logging.StreamHandler",
+                "formatter": "structlog",
+                "stream": stream,
+            },
             "null": {"class": "logging.NullHandler"},
         },
-        "root": {"handlers": ["stderr"], "level": level},
+        "root": {"handlers": ["stream"], "level": level},
         "loggers": {
             # A wrong Host is the client's mistake; Django logs it as an error.
             "django.security.DisallowedHost": {"handlers": ["null"], "propagate": False},
             # Django logs every 4xx as a warning; ACCESS_LOG has them too.
             "django.request": {"level": "ERROR", "filters": ["bugs"]},
+            # Server errors and, if ACCESS_LOG asks for it, every request, whatever the level.
+            "totoro.observability.requests": {"level": "INFO"},
+            "totoro.observability.log_stream": {"level": "INFO"},
         },
     }
 
 
-def configure_logging(level: str, *, pretty: bool) -> None:
-    logging.config.dictConfig(logging_config(level, pretty=pretty))
+def configure_logging(level: str, *, pretty: bool, is_server: bool) -> None:
+    """Log to stdout in the server, and else to stderr: commands print their results to stdout."""
+    stream = LogStream(STDOUT) if is_server else sys.stderr
+    logging.config.dictConfig(logging_config(level, pretty=pretty, stream=stream))
     logging.captureWarnings(True)
     structlog.configure(
         processors=[

@@ -3,11 +3,14 @@
 import logging
 import os
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from wsgiref.types import WSGIEnvironment
 
 import structlog
 from django.conf import settings
+
+from totoro.observability.metrics import route_of
 
 log = structlog.get_logger(__name__)
 
@@ -33,19 +36,42 @@ def request_id_of(environ: WSGIEnvironment) -> str:
         return first
 
 
-def log_request(environ: WSGIEnvironment, path: str, status: int, seconds: float) -> None:
-    """Log a server error, or with ACCESS_LOG every request.
+def log_request(
+    environ: WSGIEnvironment,
+    path: str,
+    status: int,
+    headers: Mapping[str, str],
+    seconds: float,
+) -> None:
+    """Log a server error, or with ACCESS_LOG every request. `headers` are those of the response.
 
     Server errors are always logged, so that a client's `request_id` can be found.
     """
     is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if is_server_error or settings.ACCESS_LOG:
-        # A warning: an error would be a second event in Sentry, beside the exception itself.
-        log.log(
-            logging.WARNING if is_server_error else logging.INFO,
-            "request",
-            method=environ["REQUEST_METHOD"],
-            path=path,
-            status=status,
-            seconds=round(seconds, 6),
-        )
+    if not is_server_error and not settings.ACCESS_LOG:
+        return
+    method = environ["REQUEST_METHOD"]
+    optional = {"cache": cache_status(headers.get("Cache-Status"))}
+    if settings.ACCESS_LOG_ADDRESSES:
+        optional["client"] = environ.get("REMOTE_ADDR")
+    # A warning: an error would be a second event in Sentry, beside the exception itself.
+    log.log(
+        logging.WARNING if is_server_error else logging.INFO,
+        "request",
+        method=method,
+        path=path,
+        route=route_of(environ["PATH_INFO"]),
+        status=status,
+        bytes=0 if method == "HEAD" else int(headers.get("Content-Length", 0)),
+        seconds=round(seconds, 6),
+        **{name: text for name, text in optional.items() if text},
+    )
+
+
+def cache_status(header: str | None) -> str | None:
+    """Return what the header says (RFC 9211): hit, miss or stale."""
+    if not header:
+        return None
+    if "detail=" in header:
+        return "stale"
+    return "miss" if "fwd=miss" in header else "hit"

@@ -22,13 +22,24 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         include_local_variables=False,
         # None: by default Sentry adds headers to every outgoing request, also to the Ghibli API.
         trace_propagation_targets=[],
-        before_send=without_personal_data,
+        auto_session_tracking=False,
+        send_client_reports=False,
+        before_send=prepare,
     )
     ignore_logger("django.security.DisallowedHost")
 
 
-def without_personal_data(event: "Event", hint: "Hint") -> "Event":
-    """Remove client and server from an event. Of the request, method and path remain."""
+def prepare(event: "Event", hint: "Hint") -> "Event":
+    """Remove client and server from an event. Of the request, method and path remain.
+
+    A log event of ours is one issue, whatever its fields: `outage_began`, for all outages.
+    """
+    record = hint.get("log_record")
+    if record and isinstance(record.msg, dict):
+        name, reason = record.msg["event"], record.msg.get("reason", "")
+        event["logentry"] = {"message": name}
+        event["fingerprint"] = [name]
+        event["tags"] = {"reason": reason}
     request = event.get("request", {})
     event["request"] = {
         "method": request.get("method"),

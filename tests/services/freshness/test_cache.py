@@ -178,6 +178,22 @@ def test_after_a_failure_the_next_refresh_waits_for_the_backoff_and_for_a_reques
     assert worker.due() == pytest.approx(BACKOFF)
 
 
+def test_begin_and_end_of_an_outage_are_logged_once(
+    worker: WorkerUnderTest, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        for _ in range(3):
+            worker.fail()
+            clock.advance(30)
+        worker.succeed()
+
+    records = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    outages = [record for record in records if record["event"].startswith("outage")]
+    assert [record["event"] for record in outages] == ["outage_began", "outage_over"] * 2
+    assert (outages[0]["reason"], outages[1]["failures"]) == (Reason.DNS, 3)
+    assert outages[1]["seconds"] == 90
+
+
 def test_while_the_next_refresh_is_under_way_after_a_failure_nobody_waits(
     worker: WorkerUnderTest, clock: FakeClock
 ) -> None:

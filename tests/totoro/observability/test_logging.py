@@ -1,13 +1,29 @@
 """The log of the real server: one JSON object a line, whatever happens."""
 
 import json
+import os
+import re
+import signal
+import subprocess
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
+import requests
 
-from tests.support.servers import Totoro, wait_until
+from fake_ghibli import FakeGhibli
+from tests.support.servers import (
+    Process,
+    Totoro,
+    clean_environment,
+    manage,
+    wait_until,
+)
 from tests.support.settings.broken_urls import LOCAL, SECRET
+from totoro.observability.log_stream import MAX_WAITING_BYTES
+from totoro.observability.logging import MAX_LINE_BYTES, bounded_json
+from totoro.settings import VERSION
 
 Line = dict[str, Any]
 
@@ -41,17 +57,16 @@ def test_every_line_is_a_json_object(tmp_path: Path) -> None:
 
     written = lines(server)
     assert all(isinstance(line, dict) for line in written)
-    assert all({"event", "level", "logger", "timestamp"} <= line.keys() for line in written)
-    granians = [line["event"] for line in written if line["logger"].startswith("_granian")]
-    assert any(event.startswith("Listening at") for event in granians)
-    assert granians[-1].startswith("Granian shutdown completed")
+    assert all({"event", "level", "logger", "pid", "timestamp"} <= line.keys() for line in written)
+    assert all(re.fullmatch("[a-z_]+", line["event"]) for line in written)
 
 
 def test_logs_a_bug_in_one_line_with_its_traceback(broken_server: Totoro) -> None:
     error, request = lines_of(broken_server, "/drf/bug/", **{"X-Request-ID": "my-bug"})
 
     assert error["level"] == "error"
-    assert error["event"] == "Internal Server Error: /drf/bug/"
+    assert error["event"] == "request_error"
+    assert error["message"] == "Internal Server Error: /drf/bug/"
     assert error["exception"].startswith("Traceback (most recent call last):\n")
     assert error["exception"].endswith(f"RuntimeError: {SECRET}")
     assert error["request_id"] == request["request_id"] == "my-bug"
@@ -69,7 +84,8 @@ def test_logs_a_python_warning_in_one_line(broken_server: Totoro) -> None:
 
     assert warning["level"] == "warning"
     assert warning["logger"] == "py.warnings"
-    assert "Mind\nthe gap" in warning["event"]
+    assert warning["event"] == "python_warning"
+    assert "Mind\nthe gap" in warning["message"]
 
 
 @pytest.mark.parametrize("path", ["/none/", "/movies", "/drf/forbidden/", "/drf/throttled/"])
@@ -101,8 +117,9 @@ def test_an_unavailable_ghibli_api_is_logged_as_a_warning(broken_server: Totoro)
     assert request["status"] == 503
 
 
-def test_the_access_log_contains_no_personal_data(broken_server: Totoro) -> None:
-    *_, request = lines_of(broken_server, "/livez?personal=query", Cookie="personal=cookie")
+def test_an_access_line(broken_server: Totoro) -> None:
+    response = broken_server.get("/livez")
+    *_, request = lines_of(broken_server, "/livez")
 
     assert request.pop("timestamp")
     assert request.pop("request_id")
@@ -114,16 +131,206 @@ def test_the_access_log_contains_no_personal_data(broken_server: Totoro) -> None
         "logger": "totoro.observability.requests",
         "method": "GET",
         "path": "/livez",
+        "route": "/livez",
         "status": 200,
+        "bytes": len(response.content),
     }
 
 
-def test_a_url_cannot_forge_a_line(broken_server: Totoro) -> None:
-    forged = '/none/%0a{"event":"request","request_id":"forged"}%0a/'
+PERSONAL = {
+    "Authorization": "Bearer personal",
+    "Cookie": "session=personal",
+    "Referer": "https://personal.example/",
+    "User-Agent": "personal",
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Personal": "personal",
+}
 
-    (request,) = lines_of(broken_server, forged)
 
-    assert request["path"] == '/none/\n{"event":"request","request_id":"forged"}\n/'
+def test_no_line_contains_personal_data(tmp_path: Path) -> None:
+    server = Totoro(
+        tmp_path,
+        DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
+        ACCESS_LOG="on",
+        TRUSTED_PROXIES=1,
+    )
+    paths = ("/livez", "/none/", "/movies/", "/drf/bug/", "/django/suspicious/", "/drf/warning/")
+    for path in paths:
+        server.get(f"{path}?q=personal", headers=PERSONAL)
+        requests.post(f"{server.url}{path}?q=personal", "personal", headers=PERSONAL, timeout=30)
+    server.get("/movies/?q=personal", headers={**PERSONAL, "Host": "evil.example"})
+    server.terminate()
+
+    assert len(server.events("request")) == 2 * len(paths) + 1 + 1  # and the one at the start
+    log = server.log.read_text()
+    assert "personal" not in log
+    assert "203.0.113.7" not in log
+
+
+@pytest.mark.parametrize("path", ["/livez", "/movies/"])
+def test_the_access_log_has_addresses_if_the_operator_asks_for_them(
+    tmp_path: Path, path: str
+) -> None:
+    server = Totoro(tmp_path, ACCESS_LOG="on", ACCESS_LOG_ADDRESSES="on", TRUSTED_PROXIES=1)
+    for _ in range(2):
+        server.get(path, headers={"X-Forwarded-For": "203.0.113.7"})
+    server.terminate()
+
+    clients = [line["client"] for line in server.events("request")]
+    assert clients[-2:] == ["203.0.113.7"] * 2
+
+
+def test_access_lines_have_route_bytes_and_cache_status(tmp_path: Path) -> None:
+    with FakeGhibli() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, ACCESS_LOG="on")
+        plain = {"Accept-Encoding": "identity"}
+        miss = server.get("/movies/", headers=plain)
+        server.get("/movies/", headers=plain)  # Django, which the response cache then stores
+        server.get("/movies/", headers=plain)
+        server.get("/movies/", headers={**plain, "If-None-Match": miss.headers["ETag"]})
+        requests.head(f"{server.url}/movies/", headers=plain, timeout=30)
+        server.get(f"/movies/{miss.json()['api_data'][0]['id']}/")
+        server.get("/static/none.css")
+        server.get("/none/")
+        server.terminate()
+
+    length = len(miss.content)
+    seen = [
+        (line["route"], line["status"], line["bytes"], line.get("cache"))
+        for line in server.events("request")
+        if line["route"] != "/livez"
+    ]
+    assert seen[:5] == [
+        ("/movies/", 200, length, "miss"),
+        ("/movies/", 200, length, "hit"),
+        ("/movies/", 200, length, "hit"),
+        ("/movies/", 304, 0, "hit"),
+        ("/movies/", 200, 0, "hit"),
+    ]
+    assert [(route, cache) for route, _, _, cache in seen[5:]] == [
+        ("/movies/{id}/", "hit"),
+        ("/static/", None),
+        ("other", None),
+    ]
+
+
+def test_a_stale_response_is_logged_as_stale(tmp_path: Path) -> None:
+    with FakeGhibli() as upstream:
+        server = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, ACCESS_LOG="on", CACHE_TTL=1)
+        server.get("/movies/")
+        upstream.faults.status = 503
+        wait_until(lambda: "detail=" in server.get("/movies/").headers["Cache-Status"])
+        server.terminate()
+
+    assert server.events("request")[-1]["cache"] == "stale"
+
+
+class TwoStreams(Totoro):
+    """Standard error is a file of its own."""
+
+    def start(self) -> None:
+        self.errors = self.log.with_suffix(".errors")
+        with self.log.open("a") as log, self.errors.open("a") as errors:
+            self._options |= {"stdout": log, "stderr": errors}
+            Process.start(self)
+        wait_until(self._responds)
+
+
+def test_start_and_stop_of_server_and_workers_are_events(tmp_path: Path) -> None:
+    server = TwoStreams(tmp_path, WEB_CONCURRENCY=2)
+
+    def workers() -> list[int]:
+        return [line["pid"] for line in server.events("worker_started")]
+
+    wait_until(lambda: len(workers()) == 2)
+    killed, _ = workers()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: len(workers()) == 3)
+    assert server.terminate() == 0
+
+    [start] = server.events("server_started")
+    assert start["version"] == VERSION
+    assert start["configuration"] == "totoro.settings.Production"
+    assert (start["workers"], start["port"], start["pid"]) == (2, server.port, server.pid)
+    [exited] = server.events("worker_exited")
+    assert (exited["worker_pid"], exited["exit_code"]) == (killed, -signal.SIGKILL)
+    assert [line["event"] for line in lines(server)[-2:]] == ["server_stopping", "server_stopped"]
+    assert server.errors.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/%01" * 2000, "/" + "%F0%9F%8D%84" * 600, "/" + "x" * 7900],
+    ids=["controls", "emoji", "long"],
+)
+def test_a_line_has_at_most_4096_bytes(broken_server: Totoro, path: str) -> None:
+    (request,) = lines_of(broken_server, path)
+
+    written = broken_server.log.read_bytes().splitlines()[-1]
+    assert 1000 < len(written) < 4096
+    assert request["status"] == 404
+    assert "…" in request["path"]
+
+
+def test_a_long_traceback_has_its_begin_and_its_end() -> None:
+    traceback = "Traceback (most recent call last):\n" + "line\n" * 2000 + "ValueError: why"
+
+    line = bounded_json({"event": "request_error", "exception": traceback, "hosts": ["a", "b"]})
+
+    short = json.loads(line)
+    assert short["exception"].startswith("Traceback (most")
+    assert short["exception"].endswith("ValueError: why")
+    assert len(line) < 4096
+
+
+PIPE_BYTES = 2**16  # pipe(7)
+
+
+class UnreadTotoro(Totoro):
+    """Logs to a pipe that nobody reads."""
+
+    def start(self) -> None:
+        self._options |= {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        Process.start(self)
+        wait_until(self._responds)
+
+
+def test_a_program_that_stops_reading_the_log_stops_neither_requests_nor_the_server(
+    tmp_path: Path,
+) -> None:
+    with FakeGhibli() as upstream, requests.Session() as client:
+        server = UnreadTotoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, ACCESS_LOG="on")
+        limit = Timer(60, server.kill)  # ends a test that waits for a line
+        limit.start()
+
+        def status(path: str) -> int:
+            counted = {"X-Request-ID": "counted"}
+            return client.get(server.url + path, headers=counted, timeout=5).status_code
+
+        def fill(size: int) -> int:
+            number = size // MAX_LINE_BYTES + 32
+            assert all(status(f"/{'x' * 3700}") == 404 for _ in range(number))
+            return number
+
+        try:
+            assert [status("/movies/") for _ in range(3)] == [200] * 3
+            sent = fill(PIPE_BYTES + MAX_WAITING_BYTES)
+            assert [status("/movies/"), status("/livez")] == [200] * 2  # a hit, and Django
+
+            written, dropped = 0, 0
+            while not dropped:
+                line = json.loads(server.process.stdout.readline())
+                written += line.get("request_id") == "counted"
+                dropped = line.get("lines", 0)
+            assert line["event"] == "log_lines_dropped"
+            assert written + dropped == 3 + sent + 2
+
+            fill(PIPE_BYTES)
+            assert server.terminate() == 0
+        finally:
+            limit.cancel()
+            server.kill()
+            server.process.stdout.close()
 
 
 def test_logs_no_request_without_the_access_log(tmp_path: Path) -> None:
@@ -131,7 +338,7 @@ def test_logs_no_request_without_the_access_log(tmp_path: Path) -> None:
     server.get("/none/")
     server.terminate()
 
-    assert [line for line in lines(server) if not line["logger"].startswith("_granian")] == []
+    assert server.events("request") == []
 
 
 def test_logs_server_errors_with_their_request_id_without_the_access_log(tmp_path: Path) -> None:
@@ -155,9 +362,33 @@ def test_logs_server_errors_with_their_request_id_without_the_access_log(tmp_pat
         server.terminate()
 
 
-def test_the_log_level_applies_to_granian_too(tmp_path: Path) -> None:
-    server = Totoro(tmp_path, LOG_LEVEL="error", ACCESS_LOG="on")
+@pytest.mark.parametrize(("access_log", "statuses"), [("off", [503]), ("on", [200, 404, 503])])
+def test_server_errors_and_the_access_log_do_not_depend_on_the_log_level(
+    tmp_path: Path, access_log: str, statuses: list[int]
+) -> None:
+    server = Totoro(
+        tmp_path,
+        DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
+        LOG_LEVEL="critical",
+        ACCESS_LOG=access_log,
+    )
     server.get("/none/")
+    server.get("/drf/unavailable/")
     server.terminate()
 
-    assert lines(server) == []
+    assert {line["event"] for line in lines(server)} == {"request"}
+    assert sorted({line["status"] for line in lines(server)}) == statuses
+
+
+def test_a_command_logs_to_stderr(tmp_path: Path) -> None:
+    """Its output is for people or for programs."""
+    environment = {
+        **clean_environment(),
+        "DJANGO_SECRET_KEY": "only-for-this-test",
+        "THROTLE_RATE": "1",
+    }
+
+    process = manage("check", environment=environment)
+
+    assert process.stdout == "System check identified no issues (0 silenced).\n"
+    assert json.loads(process.stderr)["event"] == "environment_variable_unknown"

@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -113,7 +114,8 @@ def test_reports_a_bug_in_a_refresh_and_responds_to_requests(
         response = server.get("/movies/")
         assert response.status_code == 503
         assert response.json()["type"] == "/problems/upstream-internal/"
-        (error,) = the_event(sentry)["exception"]["values"]
+        wait_until(lambda: len(sentry.events) == 2, what="the bug and the outage arrive")
+        [(error,)] = [each["exception"]["values"] for each in sentry.events if "exception" in each]
         assert (error["type"], error["value"]) == ("TypeError", "a bug in a refresh")
         assert server.get("/movies/").elapsed.total_seconds() < 2
     finally:
@@ -172,7 +174,7 @@ def test_reports_no_local_variables(sentry: Sentry, reporting: Totoro) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/movies/", 503), ("/none/", 404), ("/drf/parameter/", 400), ("/drf/throttled/", 429)],
+    [("/none/", 404), ("/drf/parameter/", 400), ("/drf/throttled/", 429)],
 )
 def test_does_not_report_expected_errors(
     sentry: Sentry, reporting: Totoro, path: str, status: int
@@ -181,6 +183,54 @@ def test_does_not_report_expected_errors(
     reporting.get(BUG)
 
     assert the_event(sentry)["transaction"] == "/django/{name}/"
+
+
+def test_an_outage_is_one_event_and_all_outages_are_one_issue(
+    sentry: Sentry, tmp_path: Path
+) -> None:
+    with FakeGhibli() as upstream:
+        server = Totoro(
+            tmp_path,
+            DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
+            GHIBLI_API_BASE_URL=upstream.url,
+            SENTRY_DSN=sentry.dsn,
+        )
+        upstream.faults.status = 503
+        for _ in range(3):
+            assert server.get("/movies/?personal=query").status_code == 503
+        server.get(BUG)
+        wait_until(lambda: len(sentry.events) == 2, what="the outage and the bug arrive")
+        server.terminate()
+
+    outage = next(event for event in sentry.events if "exception" not in event)
+    assert outage["logentry"] == {"message": "outage_began"}
+    assert outage["fingerprint"] == ["outage_began"]
+    assert outage["tags"] == {"reason": "upstream_5xx"}
+    assert outage["level"] == "error"
+    assert outage["release"] == f"totoro@{VERSION}"
+    sent = "\n".join(sentry.envelopes)
+    for private in ("personal", "127.0.0.1", socket.gethostname(), "only-for-this-test"):
+        assert private not in sent.replace(sentry.dsn, "")
+
+
+@pytest.mark.parametrize("is_hung", [False, True], ids=["dead", "hung"])
+def test_an_unavailable_sentry_slows_neither_requests_nor_the_stop(
+    tmp_path: Path, is_hung: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hung:  # it accepts no connection
+        port = hung.getsockname()[1] if is_hung else free_port()
+        server = Totoro(
+            tmp_path,
+            DJANGO_SETTINGS_MODULE="tests.support.settings.broken",
+            SENTRY_DSN=f"http://key@127.0.0.1:{port}/1",
+        )
+        for _ in range(30):
+            assert requests.get(server.url + BUG, timeout=5).status_code == 500
+        started = time.monotonic()
+        assert server.terminate() == 0
+        assert (
+            time.monotonic() - started < 10
+        )  # the SDK waits 2 seconds; its connection times out after 30
 
 
 def test_does_not_report_a_host_that_is_not_allowed(sentry: Sentry, reporting: Totoro) -> None:
