@@ -39,7 +39,7 @@ test-browser: $(VENV)/test staticfiles/.made ## Test the pages in Chromium, with
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
 test-faults: $(VENV)/test staticfiles/.made ## Run all tests but the browser's, also those that take minutes
-	$(BIN)/pytest -m "not browser" $(ARGS)
+	$(BIN)/pytest -m "not browser and not docker" $(ARGS)
 
 MINUTES ?= 10
 RATE ?= 300
@@ -128,6 +128,21 @@ docker-check-settings: ## Build the image, and check .env, secrets and port with
 docker-totoro-server-down: .env ## Stop and remove the containers, not the database
 	$(COMPOSE) --profile demo down
 
+docker-upgrade: .env ## Replace the running web containers by ones of this code, without losing a request
+	@COMPOSE="$(COMPOSE)" sh scripts/upgrade.sh
+
+docker-rollback: .env ## Go back to the image that ran before the last upgrade, without losing a request
+	@COMPOSE="$(COMPOSE)" sh scripts/upgrade.sh rollback
+
+docker-backup: .env ## Save the database to FILE (backups/totoro-<time>.dump)
+	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh $(FILE)
+
+docker-restore: .env ## Restore the database from FILE
+	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh restore $(FILE)
+
+docker-test: $(VENV)/test ## Test the whole stack in containers, for MINUTES (10) under load; writes var/docker-test/report.md
+	MINUTES=$(MINUTES) $(BIN)/pytest -m docker -v --capture=no tests/docker $(ARGS)
+
 docker-dev: .env ## Serve with Django's development server in a container, which restarts when a file changes
 	$(COMPOSE) --file docker-compose.yml --file docker-compose.dev.yml up --build
 
@@ -182,4 +197,5 @@ var/poetry/bin/poetry:
 
 .PHONY: help run dev database test test-fast test-browser test-faults soak benchmark audit sbom install serve fake-ghibli static check format \
   shell openapi migrations lock lock-benchmark create-env-vars-from-template docker-totoro-server docker-detached-totoro-server \
-  docker-check-settings docker-totoro-server-down docker-dev docker-run-tests
+  docker-check-settings docker-totoro-server-down docker-upgrade docker-rollback docker-backup docker-restore docker-test docker-dev \
+  docker-run-tests

@@ -124,12 +124,14 @@ def test_a_container_may_run_longer_than_its_workers_finish_their_requests() -> 
     assert SERVICES["web"]["stop_grace_period"] == "35s"
 
 
-def test_images_have_the_version_as_tag() -> None:
-    tag = f"${{TOTORO_VERSION:-{VERSION}}}"
+def test_the_image_is_built_with_its_version_as_tag_and_label() -> None:
+    build = SERVICES["web"]["build"]
 
-    assert SERVICES["web"]["image"] == SERVICES["migrate"]["image"] == f"totoro:{tag}"
-    assert SERVICES["web"]["build"]["args"]["VERSION"] == tag
-    assert SERVICES["fake-ghibli"]["image"] == f"totoro-fake-ghibli:{tag}"
+    assert (
+        SERVICES["web"]["image"] == SERVICES["migrate"]["image"] == "${TOTORO_IMAGE:-totoro}:latest"
+    )
+    assert build["tags"] == [f"${{TOTORO_IMAGE:-totoro}}:{VERSION}"]
+    assert build["args"]["VERSION"] == VERSION
 
 
 def test_the_override_for_managed_services_takes_their_urls() -> None:
