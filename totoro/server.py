@@ -108,10 +108,14 @@ class RespawningServer(MPServer):
         target_loader: Callable[..., Any],
         delay: float = 0,
     ) -> None:
+        # Imported now, because this process needs the metrics for nothing else.
+        from totoro.observability.ended_workers import count_ended_worker
+
         processes = {index: self.wrks[index].inner for index in workers}
         for process in processes.values():
             log.warning("worker_exited", worker_pid=process.pid, exit_code=process.exitcode)
-            count_restart(process.pid)
+            if process.exitcode is not None:  # else it is replaced on SIGHUP
+                count_ended_worker(process.pid)
         # The exit code of a killed process is minus the number of the signal.
         killed = [index for index, process in processes.items() if (process.exitcode or 0) < 0]
         super()._respawn_workers(workers, spawn_target, target_loader, delay)
@@ -128,17 +132,6 @@ class RespawningServer(MPServer):
                 raise
         finally:
             log.info("server_stopped")
-
-
-def count_restart(pid: int) -> None:
-    """Count that a worker is replaced, and remove the gauges that it has left."""
-    # Not at the start of this process, which needs them only now.
-    from prometheus_client.multiprocess import mark_process_dead
-
-    from totoro.observability.metrics import worker_restarts
-
-    worker_restarts.inc()
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def reset_signal_handlers() -> None:

@@ -1,16 +1,19 @@
 """What is counted of requests, and how the metrics of all workers are added up."""
 
+import fcntl
 import math
 import platform
 import threading
 import time
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 
 from django.conf import settings
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -126,18 +129,34 @@ class AllWorkers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         request_counter.flush()
-        registry = REGISTRY
+        metrics: Iterable[Metric] = REGISTRY.collect()
         if ValueClass is not MutexValue:
             time.sleep(2 * FLUSH_SECONDS)  # until the other workers have counted their requests
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            with locked_files(fcntl.LOCK_SH):
+                metrics = files_of_workers().collect()  # type: ignore[no-untyped-call]
             yield from process_metrics()
-        for metric in registry.collect():
+        for metric in metrics:
             yield metric
             if metric.name == "totoro_snapshot_timestamp_seconds":
                 yield snapshot_age(metric.samples[0].value)
         yield from availability()
         yield from constants()
+
+
+def files_of_workers() -> MultiProcessCollector:
+    return MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def locked_files(operation: int) -> Iterator[Path]:
+    """Lock the files of all workers, and return their folder.
+
+    Readers share the lock; who moves values from one file to another is alone.
+    """
+    folder = Path(files_of_workers()._path)
+    with (folder / "values.lock").open("a") as lock:
+        fcntl.flock(lock, operation)
+        yield folder
 
 
 def snapshot_age(timestamp: float) -> Metric:

@@ -121,18 +121,21 @@ def test_any_worker_returns_the_metrics_of_all(two: Totoro) -> None:
     assert value(scrapes[0], "totoro_refreshes_total", outcome="succeeded", reason="") == 2
 
 
-def kill_worker(server: Totoro) -> None:
-    """Kill a worker, and wait for the one in its place."""
+def kill_worker(server: Totoro) -> int:
+    """Kill a worker, wait for the one in its place, and return the former's process ID."""
     first = server.workers
     os.kill(first[0], signal.SIGKILL)
     wait_until(lambda: len({*server.workers} - {*first}) == 1, what="another worker")
+    wait_until(server._responds)
+    return first[0]
 
 
 def test_counts_of_a_killed_worker_remain(two: Totoro) -> None:
     requests = get_movies_until(two, refreshes=2)
     before = scrape(two)
+    [folder] = folders(two)
 
-    kill_worker(two)
+    killed = [kill_worker(two) for _ in range(2)]
 
     after = scrape(two)
     counted = {
@@ -144,6 +147,8 @@ def test_counts_of_a_killed_worker_remain(two: Totoro) -> None:
         and sample[0] != "totoro_worker_restarts_total"
     }
     assert {sample: after.get(sample) for sample in counted} == counted
+    # In memory; a worker that is killed again and again would fill it.
+    assert [file for pid in killed for file in folder.glob(f"*_{pid}.db")] == []
     requests += get_movies_until(two, refreshes=3)
     assert total(scrape(two), "totoro_cache_results_total") == requests
 
@@ -162,7 +167,6 @@ def test_the_data_of_a_killed_worker_is_served_no_more(start: Start) -> None:
     assert value(scrape(server), "totoro_snapshot_timestamp_seconds")
 
     kill_worker(server)
-    wait_until(server._responds, what="the other worker responds")
 
     after = scrape(server)
     assert value(after, "totoro_snapshot_timestamp_seconds") == 0
