@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 
+from benchmarks.names import NGINX_CACHE, TOTORO
+from benchmarks.results import Case, Results
 from services.exceptions import Reason
 from tests.support.documents import first_cells, headings, prose, read
 from tests.support.metrics import METRICS
@@ -132,8 +134,8 @@ def unknown_names(names: list[str]) -> list[str]:
     return [name for name in names if not re.search(rf"\b{name}\b", code)]
 
 
-def test_operations_describes_every_metric_and_no_other() -> None:
-    cells = first_cells(read("docs/operations.md"))
+def test_monitoring_describes_every_metric_and_no_other() -> None:
+    cells = first_cells(read("docs/monitoring.md"))
     described = {name for cell in cells for name in re.findall(r"`(totoro_\w+)", cell)}
 
     assert described == METRICS.keys()
@@ -146,11 +148,31 @@ def test_a_metric_that_is_named_exists(name: str) -> None:
     assert set(named) - METRICS.keys() == set()
 
 
-def test_operations_describes_every_log_event_and_no_other() -> None:
-    _, section = read("docs/operations.md").split("\n## Logs\n")
+def test_monitoring_describes_every_log_event_and_no_other() -> None:
+    _, section = read("docs/monitoring.md").split("\n## Logs\n")
     table = section.split("\n## ")[0]
 
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == log_events()
+
+
+def test_operations_describes_every_alert_and_no_other() -> None:
+    alerts = re.findall(r"- alert: (\w+)", read("deploy/monitoring/alerts.yml"))
+    _, section = read("docs/operations.md").split("\n## Alerts\n")
+
+    assert headings(section.split("\n## ")[0]) == alerts
+
+
+def test_operations_has_the_speed_that_was_measured() -> None:
+    """In thousands, so that an earlier benchmark's figures are near enough."""
+    results = Results.read(ROOT / "benchmarks" / "results.json").measurements
+    row = r"^\| .*?`(\w+)` \| ([0-9,]+) \| ([0-9,]+) \|"
+
+    rows = re.findall(row, read("docs/operations.md"), re.MULTILINE)
+    assert len(rows) == 3
+    for workload, *numbers in rows:
+        for server, number in zip((TOTORO, NGINX_CACHE), numbers, strict=True):
+            measured = results[Case(server, workload)].capacity
+            assert int(number.replace(",", "")) == pytest.approx(measured, rel=0.15)
 
 
 def test_freshness_describes_every_reason_and_no_other() -> None:
