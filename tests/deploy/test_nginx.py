@@ -325,6 +325,18 @@ def test_get_is_sent_to_another_web_if_the_first_fails(tmp_path: Path) -> None:
         assert set(statuses[:-1]) <= {200}
 
 
+def test_a_request_finds_the_only_web_that_listens(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        well = Recorder("127.0.0.2")
+        names = NameServer(*(f"127.0.0.{i}" for i in range(2, 10)))
+        for server in (well, names):
+            stack.enter_context(serving(server))
+        nginx = Nginx(tmp_path, f"web:{well.port}", resolver=names.address, **RATE)
+        stack.callback(end, nginx)
+
+        assert {nginx.get("/").status_code for _ in range(16)} == {200}
+
+
 def test_a_new_web_is_noticed(tmp_path: Path) -> None:
     with ExitStack() as stack:
         first = Recorder("127.0.0.2")
