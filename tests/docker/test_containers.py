@@ -26,7 +26,7 @@ def test_the_image_holds_only_what_serves(stack: Stack) -> None:
     files = stack.compose("exec", "-T", "web", "find", "/app", "/venv", "-type", "f").splitlines()
 
     unwanted = re.compile(
-        r"/(pip|fake_ghibli|tests|benchmarks)/|drf_yasg/static/|django/contrib/(admin/(static|templates)|gis)/"
+        r"/app/(fake_ghibli|tests|benchmarks)/|/site-packages/pip/|drf_yasg/static/|django/contrib/(admin/(static|templates)|gis)/"
         r"|/LC_MESSAGES/|/\.env|/secrets/|/\.git/"
     )
     assert [file for file in files if unwanted.search(file)] == []
