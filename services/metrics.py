@@ -18,8 +18,7 @@ refresh_duration = Histogram(
 snapshot_timestamp = Gauge(
     "totoro_snapshot_timestamp_seconds",
     "When the data in the latest responses was requested from the Ghibli API (Unix time); 0 for none.",
-    # A dead worker serves nothing.
-    multiprocess_mode="livemax",
+    multiprocess_mode="max",
 )
 lease_requests = Counter("totoro_lease_requests", "Requests for the lease.", ["outcome"])
 fencing_token = Gauge(

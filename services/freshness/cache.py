@@ -134,7 +134,6 @@ class MovieCache:
         snapshot = self.process.snapshots.get(entry.token) if entry else None
         if not entry or not snapshot:
             return None
-        self._note_served(snapshot)
         until = min(entry.expires_at, pending.valid_from) if pending else entry.expires_at
         return InUse(state, until, entry, snapshot)
 

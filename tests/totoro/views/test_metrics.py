@@ -441,6 +441,17 @@ def test_the_age_is_that_of_the_entry_in_use_while_the_next_one_waits(start: Sta
     assert value(found, "totoro_snapshot_timestamp_seconds") == pytest.approx(timestamp)
 
 
+def test_data_that_is_too_old_to_be_served_has_no_age(start: Start, upstream: FakeGhibli) -> None:
+    server = start(CACHE_TTL=1, REFRESH_AHEAD=0, STALE_IF_ERROR=1)
+    server.get("/movies/")
+    assert (value(scrape(server), "totoro_snapshot_age_seconds") or 0) > 0
+    upstream.faults.status = 500
+
+    wait_until(lambda: server.get("/movies/").status_code == 503)
+
+    assert math.isnan(value(scrape(server), "totoro_snapshot_age_seconds") or 0)
+
+
 def test_every_metric_is_used() -> None:
     metrics = {name for name, it in vars(counters).items() if isinstance(it, MetricWrapperBase)}
     code = "".join(file.read_text() for file in (ROOT / "services").rglob("*.py"))
