@@ -7,6 +7,7 @@ is allowed.
 import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -135,6 +136,18 @@ def sentry_dsn(text: str) -> str:
         return str(Dsn(text))
     except ValueError:
         raise ValueError("must be empty or a Sentry DSN like https://key@host/1") from None
+
+
+def otlp_endpoint(text: str) -> str:
+    if text:
+        _split(text, "http", "https")
+        try:
+            found = find_spec("opentelemetry.exporter.otlp.proto.http")
+        except ModuleNotFoundError:
+            found = None
+        if not found:
+            raise ValueError("needs `pip install -r requirements/tracing.txt`")
+    return text
 
 
 def upstream_url(text: str) -> str:

@@ -180,6 +180,7 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     ORIGINS = variable("*", env.origins, name="CORS_ALLOWED_ORIGINS")
     SENTRY_DSN = variable("", env.sentry_dsn, secret=True)
     SENTRY_ENVIRONMENT = variable("production", str)
+    OTEL_EXPORTER_OTLP_ENDPOINT = variable("", env.otlp_endpoint)
     LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     ACCESS_LOG = variable("off", env.boolean)
     ACCESS_LOG_ADDRESSES = variable("off", env.boolean)
@@ -298,6 +299,8 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
             cls.REFRESH_AHEAD = min(10, cls.CACHE_TTL / 6)
         elif cls.REFRESH_AHEAD >= cls.CACHE_TTL:
             stop(f"REFRESH_AHEAD = {cls.REFRESH_AHEAD}: must be less than CACHE_TTL")
+        if cls.OTEL_EXPORTER_OTLP_ENDPOINT:
+            cls.MIDDLEWARE = ["totoro.observability.tracing.TracingMiddleware", *cls.MIDDLEWARE]
 
     @classmethod
     def post_setup(cls) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
-from services import background, metrics
+from services import background, metrics, tracing
 from services.catalogue import merge
 from services.catalogue.plausibility import PlausibilityCheck
 from services.catalogue.snapshot import CLOCK_SKEW_SECONDS, Snapshot
@@ -118,7 +118,10 @@ class Refresher:
             if not is_due():
                 return Refreshed(Outcome.NOT_DUE)
             state, started = self._process.state, self._clock.boot()
-            refreshed = self._refresh(Attempt(lease, reading, state, started))
+            with tracing.span("refresh") as attributes:
+                refreshed = self._refresh(Attempt(lease, reading, state, started))
+                attributes["totoro.outcome"] = refreshed.outcome
+                attributes["totoro.reason"] = refreshed.error.reason if refreshed.error else ""
         finally:
             if lease:
                 self._store.release_lease(lease)

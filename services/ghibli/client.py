@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from services.catalogue.merge import PAGE_LIMIT
 from services.exceptions import Reason, UpstreamError
 from services.ghibli.decoding import HTTP_ERRORS, decode, translate
 from services.ghibli.transport import Transport
+from services.tracing import span
 
 # For a whole refresh, its retry included. Time limits of the transport start again with each read.
 DEADLINE_SECONDS = 20.0
@@ -63,7 +65,11 @@ class GhibliClient:
         the other request too.
         """
         timestamp, transport, retry = self._now(), self._transport, threading.Semaphore(1)
-        futures = [start(self._get, name, transport, retry, name="ghibli") for name in self._urls]
+        futures = [
+            # With the span of the refresh.
+            start(copy_context().run, self._get, name, transport, retry, name="ghibli")
+            for name in self._urls
+        ]
         done, pending = wait(futures, self._deadline, return_when=FIRST_EXCEPTION)
         errors = [error for one in futures if one in done and (error := one.exception())]
         if errors or pending:
@@ -80,12 +86,14 @@ class GhibliClient:
     def _get(self, name: str, transport: Transport, retry: threading.Semaphore) -> Any:
         """Return the list; repeat a failed request if the fetch has not used its retry yet."""
         try:
-            return self._request(name, transport)
+            with span(f"GET {name}"):
+                return self._request(name, transport)
         except UpstreamError as error:
             if not error.retriable or not retry.acquire(blocking=False):
                 raise
         time.sleep(random.uniform(0, RETRY_BACKOFF_SECONDS))  # noqa: S311 (spreads load only)
-        return self._request(name, transport)
+        with span(f"GET {name}"):
+            return self._request(name, transport)
 
     def _request(self, name: str, transport: Transport) -> Any:
         etag, unchanged = self._unchanged.get(name, (None, None))

@@ -37,6 +37,9 @@ TERMS = {
 EXCEPTIONS = {
     # Descriptions of films.
     "services/catalogue/bundled.toml": {"flying", "flies"},
+    # OpenTelemetry.
+    "docs/monitoring.md": {"telemetry"},
+    "totoro/observability/tracing.py": {"telemetry"},
     # granian's error message.
     "tests/faults/test_server_faults.py": {"crash"},
 }

@@ -14,6 +14,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+# More may mix with what other processes write to the same pipe (PIPE_BUF).
+MAX_WRITE_BYTES = 4096
 # Lines that wait to be written, per process.
 MAX_WAITING_BYTES = 1024 * 1024
 # For the lines that still wait when the process ends.
@@ -61,14 +63,27 @@ class LogStream:
             Finalize(self, self._drain, exitpriority=0)
 
     def _run(self) -> None:
+        lines = b""
         while line := self._lines.get():
-            with suppress(OSError):  # nobody reads, or the disk is full
-                os.write(self._file, line)
-            self._written_bytes += len(line)
-            if self._dropped > self._reported and self._lines.empty():
-                lines = self._dropped - self._reported
-                self._reported += lines
-                log.warning("log_lines_dropped", lines=lines)
+            if len(lines) + len(line) > MAX_WRITE_BYTES:
+                self._write(lines)
+                lines = b""
+            lines += line
+            if self._lines.empty():
+                self._write(lines)
+                lines = b""
+                self._report_dropped()
+        self._write(lines)
+
+    def _write(self, lines: bytes) -> None:
+        with suppress(OSError):  # nobody reads, or the disk is full
+            os.write(self._file, lines)
+        self._written_bytes += len(lines)
+
+    def _report_dropped(self) -> None:
+        if number := self._dropped - self._reported:
+            self._reported += number
+            log.warning("log_lines_dropped", lines=number)
 
     def _drain(self) -> None:
         self._lines.put(None)

@@ -12,10 +12,8 @@ from typing import Any, TextIO
 
 import structlog
 
-from totoro.observability.log_stream import LogStream
+from totoro.observability.log_stream import MAX_WRITE_BYTES, LogStream
 
-# With its line feed. What is longer may mix with other processes' lines in the pipe they share (PIPE_BUF).
-MAX_LINE_BYTES = 4096
 STDOUT = 1
 OWN_LOGGERS = ("totoro.", "movies.", "services.")
 EVENT_BY_LOGGER = {"django.request": "request_error", "py.warnings": "python_warning"}
@@ -42,8 +40,8 @@ def with_constant_event(
 
 def bounded_json(event: dict[str, Any], **options: Any) -> str:
     """Return a line of limited length; if necessary, texts are cut in the middle."""
-    line, limit = json.dumps(event, **options), MAX_LINE_BYTES
-    while len(line) >= MAX_LINE_BYTES:
+    line, limit = json.dumps(event, **options), MAX_WRITE_BYTES
+    while len(line) >= MAX_WRITE_BYTES:  # as a line feed follows
         limit //= 2
         short = {name: shorten(field, limit) for name, field in event.items()}
         line = json.dumps(short, **options)

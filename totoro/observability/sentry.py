@@ -27,6 +27,8 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         before_send=prepare,
     )
     ignore_logger("django.security.DisallowedHost")
+    # Traces that cannot be sent are no bug.
+    ignore_logger("opentelemetry.*")
 
 
 def prepare(event: "Event", hint: "Hint") -> "Event":

@@ -21,8 +21,8 @@ from tests.support.servers import (
     wait_until,
 )
 from tests.support.settings.broken_urls import LOCAL, SECRET
-from totoro.observability.log_stream import MAX_WAITING_BYTES
-from totoro.observability.logging import MAX_LINE_BYTES, bounded_json
+from totoro.observability.log_stream import MAX_WAITING_BYTES, MAX_WRITE_BYTES
+from totoro.observability.logging import bounded_json
 from totoro.settings import VERSION
 
 Line = dict[str, Any]
@@ -308,7 +308,7 @@ def test_a_program_that_stops_reading_the_log_stops_neither_requests_nor_the_ser
             return client.get(server.url + path, headers=counted, timeout=5).status_code
 
         def fill(size: int) -> int:
-            number = size // MAX_LINE_BYTES + 32
+            number = size // MAX_WRITE_BYTES + 32
             assert all(status(f"/{'x' * 3700}") == 404 for _ in range(number))
             return number
 

@@ -5,7 +5,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-HIDDEN = {"django_extensions", "debug_toolbar"}
+HIDDEN = {"django_extensions", "debug_toolbar", "opentelemetry"}
 
 
 class Hiding(MetaPathFinder):
