@@ -39,18 +39,27 @@ go_back() { # REASON
     stop "$1; the old containers keep serving"
 }
 
+# In Compose's own container of migrate: the next plain `up` would replace one of another image, and after it web.
+migrate() {
+    $COMPOSE rm --force migrate >/dev/null 2>&1
+    $COMPOSE up --detach --no-recreate migrate &&
+        [ "$(docker wait "$($COMPOSE ps --all --quiet migrate)")" = 0 ] ||
+        { $COMPOSE logs --tail 1 migrate >&2 && go_back "the database could not be migrated"; }
+}
+
 if [ "${1:-}" = rollback ]; then
     docker image inspect "$IMAGE:previous" >/dev/null 2>&1 || stop "there is no $IMAGE:previous: nothing was upgraded yet"
     docker tag "$IMAGE:previous" "$IMAGE:latest"
 else
     sh scripts/check-env-vars.sh || go_back "the settings are not valid"
-    $COMPOSE run --rm --no-deps migrate || go_back "the database could not be migrated"
 fi
+migrate
 [ "$(docker inspect --format '{{.Id}}' "$IMAGE:latest")" != "$running" ] || echo "The image is the one that runs already."
 
-# One at a time: nginx repeats a request once, so at any time one address at most may not respond.
+# One at a time, so that most addresses respond while nginx looks for one that does. Not --no-deps, with which the next
+# plain `up` would find the containers changed and replace them.
 for container in $old; do
-    $COMPOSE up --detach --no-deps --no-recreate --scale web=$((number + 1)) --wait --wait-timeout $HEALTHY_SECONDS web ||
+    $COMPOSE up --detach --no-recreate --scale web=$((number + 1)) --wait --wait-timeout $HEALTHY_SECONDS web ||
         go_back "a new container was not healthy within $HEALTHY_SECONDS seconds"
     sleep $DNS_SECONDS
     docker stop --time $STOP_SECONDS "$container" >/dev/null

@@ -43,7 +43,8 @@ def test_an_upgrade_and_the_way_back_lose_no_request(
     stack.start(web=replicas)
     before = set(stack.containers("web"))
     image = stack.inspect(next(iter(before)))["Image"]
-    (stack.folder / "movies" / "new.py").write_text(f"TIME = {time.time()}\n")  # another image
+    new = stack.folder / "movies" / "new.py"
+    new.write_text(f"TIME = {time.time()}\n")  # another image
 
     with under_load([stack.url], connections=8, rate=50, paths=PATHS) as result:
         stack.make("docker-upgrade")
@@ -52,6 +53,7 @@ def test_an_upgrade_and_the_way_back_lose_no_request(
         stack.make("docker-rollback")
         rolled_back = set(stack.containers("web"))
         wait_until(lambda: len(result.responses) >= 2000, seconds=60, what="2,000 responses")
+    new.unlink()
 
     measured(result, measure)
     assert (len(upgraded), len(rolled_back)) == (replicas, replicas)
