@@ -67,6 +67,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f" {report.duration:.0f} | {'; '.join(f'{name}: {value}' for name, value in report.user_properties)} |"
         for report in sorted(reports, key=lambda report: report.start)
     ]
+    if not any("docker" in report.keywords for report in reports):
+        return
     head = ["| test | outcome | seconds | measured |", "| --- | --- | --- | --- |"]
     text = "\n".join([f"# make docker-test, {time.strftime('%Y-%m-%d %H:%M')}", "", *head, *rows])
     REPORT.parent.mkdir(parents=True, exist_ok=True)

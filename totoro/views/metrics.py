@@ -8,8 +8,12 @@ from rest_framework.renderers import StaticHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from services.background import CoalescedCalls
 from totoro.observability.internal_clients import is_internal
 from totoro.observability.metrics import AllWorkers
+
+# Adding up the counts of all workers takes 30 ms and more.
+collections = CoalescedCalls("metrics")
 
 
 class PlainTextRenderer(StaticHTMLRenderer):
@@ -32,7 +36,7 @@ class MetricsView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(
-            generate_latest(AllWorkers()),
+            collections.start("all", generate_latest, AllWorkers()).result(),
             content_type=CONTENT_TYPE_PLAIN_0_0_4,
             headers={"Cache-Control": "no-store"},
         )
