@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import lru_cache
@@ -101,9 +102,12 @@ class Valkey(Process):
         self.client = redis.Redis(port=self.port, socket_timeout=5)
         listen = ["--port", str(self.port), "--bind", "127.0.0.1"]
         quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        # Of its own: a replica saves there what it gets from its master, and each server loads what is there.
+        folder = tempfile.mkdtemp(prefix="totoro-valkey-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(
             [str(get_binary_path()), *listen, *quiet, *arguments],
-            cwd=tempfile.gettempdir(),
+            cwd=folder,
             stdout=subprocess.DEVNULL,
         )
 

@@ -96,7 +96,7 @@ def test_dev_has_the_commands_of_django_extensions() -> None:
 
 
 def test_dev_logs_plain_text(dev: Totoro) -> None:
-    started = next(line for line in dev.log.read_text().splitlines() if "Started worker" in line)
+    started = next(line for line in dev.log.read_text().splitlines() if "worker_started" in line)
 
     assert not started.startswith("{")
     # Colours are for terminals only.
