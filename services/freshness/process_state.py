@@ -62,6 +62,9 @@ class ProcessState:
             loaded = {entry.token: self._load(entry) for entry in reading.state.entries}
             missing = {token for token, snapshot in loaded.items() if snapshot is None}
             found = {token: snapshot for token, snapshot in loaded.items() if snapshot}
+            if not found and reading.state.backoff != self.state.backoff:
+                # Before requests learn of another worker's failure, which they then no longer wait for.
+                self.load_last_known_good()
             self._replace(without_entries(reading.state, missing), found)
         with self.changed:
             state, snapshots = self.state, self._named_by(self.state, self.snapshots)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fake_ghibli import FakeGhibli
-from tests.support.servers import Totoro, Valkey, replicas, wait_until
+from tests.support.servers import Totoro, Valkey, replicas, stored_snapshots, wait_until
 
 
 @pytest.fixture
@@ -30,6 +30,25 @@ def pair(tmp_path: Path, upstream: FakeGhibli, valkey: Valkey) -> Iterator[list[
             CACHE_TTL=1,
             REFRESH_AHEAD=0,
         )
+
+
+def test_all_processes_that_start_in_an_outage_serve_the_last_known_good(
+    pair: list[Totoro], tmp_path: Path, upstream: FakeGhibli, valkey: Valkey
+) -> None:
+    good = pair[0].get("/movies/").json()
+    wait_until(lambda: stored_snapshots(tmp_path) > 0, what="it is saved")
+    for server in pair:
+        server.kill()
+    valkey.client.flushall()
+    upstream.faults.status = 500
+
+    for server in pair:
+        server.start()
+    responses = [server.get("/movies/") for server in pair]
+
+    assert [response.status_code for response in responses] == [200, 200]
+    assert [response.json() for response in responses] == [good, good]
+    assert upstream.count("films") <= 3  # one failed refresh, which one of them tried
 
 
 def is_over(valkey: Valkey, part: str, field: str) -> bool:

@@ -267,6 +267,18 @@ def test_a_failure_falls_back_on_the_database_and_says_its_true_age(
     assert result.ttl <= 0
 
 
+def test_a_worker_that_starts_in_an_outage_falls_back_on_the_database(
+    clock: FakeClock, store: InMemoryStore, worker: WorkerUnderTest
+) -> None:
+    worker.fail()
+    stored = make_snapshot(clock.wall() - timedelta(minutes=10))
+
+    started = WorkerUnderTest(clock, store, Database(stored))
+    started.process.sync()
+
+    assert (given(started), started.get().status) == (stored, CacheStatus.STALE)
+
+
 def test_data_that_is_too_old_is_not_served(clock: FakeClock, store: InMemoryStore) -> None:
     stored = make_snapshot(clock.wall() - timedelta(hours=2))
     worker = WorkerUnderTest(clock, store, Database(stored))
