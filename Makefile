@@ -126,7 +126,7 @@ docker-check-settings: ## Build the image, and check .env, secrets and port with
 	@COMPOSE="$(COMPOSE)" sh scripts/check-env-vars.sh
 
 docker-totoro-server-down: .env ## Stop and remove the containers, not the database
-	$(COMPOSE) --profile demo down
+	$(COMPOSE) --profile demo --profile monitoring down
 
 docker-upgrade: .env ## Replace the running web containers by ones of this code, without losing a request
 	@COMPOSE="$(COMPOSE)" sh scripts/upgrade.sh
@@ -135,10 +135,10 @@ docker-rollback: .env ## Go back to the image that ran before the last upgrade, 
 	@COMPOSE="$(COMPOSE)" sh scripts/upgrade.sh rollback
 
 docker-backup: .env ## Save the database to FILE (backups/totoro-<time>.dump)
-	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh $(FILE)
+	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh "$(FILE)"
 
 docker-restore: .env ## Restore the database from FILE
-	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh restore $(FILE)
+	@COMPOSE="$(COMPOSE)" sh scripts/backup.sh restore "$(FILE)"
 
 docker-test: $(VENV)/test ## Test the whole stack in containers, for MINUTES (10) under load; writes var/docker-test/report.md
 	MINUTES=$(MINUTES) $(BIN)/pytest -m docker -v --capture=no tests/docker $(ARGS)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Replace the web containers, one after the other, without losing a request: start a new one, wait until it is
-# healthy, let an old one finish. If the settings, the migration or the first new one fails, nothing changes.
+# healthy, let an old one finish. If the settings, the migration or the first new one fails, the old ones stay.
 #
 # usage: upgrade.sh             with the image of this tree, which is built and checked first
 #        upgrade.sh rollback    with the image that ran before the last upgrade
@@ -10,6 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 COMPOSE=${COMPOSE:-docker compose}
 IMAGE=${TOTORO_IMAGE:-totoro}
+LOCK=var/upgrade.lock
 HEALTHY_SECONDS=120
 # nginx asks Docker's DNS for the addresses of web once a second.
 DNS_SECONDS=2
@@ -23,48 +24,67 @@ stop() {
 
 web_containers() { $COMPOSE ps --quiet web; }
 
+image_id() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null; }
+
+mkdir -p var
+mkdir "$LOCK" 2>/dev/null || stop "another upgrade is running; if not, remove $LOCK"
+trap 'rmdir "$LOCK"' EXIT
+
+if [ "${1:-}" = rollback ]; then
+    image_id "$IMAGE:previous" >/dev/null || stop "there is no $IMAGE:previous: nothing was upgraded yet"
+fi
+
 old=$(web_containers)
-[ -n "$old" ] || stop "nothing runs that could be replaced: use 'make docker-detached-totoro-server'"
+if [ -z "$old" ] && [ "${1:-}" = rollback ]; then
+    docker tag "$IMAGE:previous" "$IMAGE:latest"
+    $COMPOSE up --detach --no-build --wait
+    exit
+fi
+[ -n "$old" ] || stop "no web runs that could be replaced: use 'make docker-detached-totoro-server'"
 number=$(echo "$old" | wc -l)
 running=$(docker inspect --format '{{.Image}}' "$(echo "$old" | head -n 1)")
+replaced=0
 
-go_back() { # REASON
+give_up() { # REASON
+    trap '' INT TERM
     for container in $(web_containers); do
-        [ "$(docker inspect --format '{{.State.Health.Status}}' "$container")" = healthy ] ||
-            docker rm --force "$container" >/dev/null
+        case $old in *"$container"*) continue ;; esac
+        [ $replaced -gt 0 ] || { docker logs --tail 3 "$container" && docker rm --force "$container"; } >&2
     done
-    # Unless the new image has served already.
-    remaining=$(docker ps --quiet --no-trunc)
-    case $remaining in *"$(echo "$old" | head -n 1)"*) docker tag "$running" "$IMAGE:latest" ;; esac
+    [ $replaced -eq 0 ] || stop "$1; $replaced of $number containers are replaced: repeat the command"
+    docker tag "$running" "$IMAGE:latest"
     stop "$1; the old containers keep serving"
 }
+trap 'give_up interrupted' INT TERM
 
 # In Compose's own container of migrate: the next plain `up` would replace one of another image, and after it web.
 migrate() {
     $COMPOSE rm --force migrate >/dev/null 2>&1
     $COMPOSE up --detach --no-recreate migrate &&
         [ "$(docker wait "$($COMPOSE ps --all --quiet migrate)")" = 0 ] ||
-        { $COMPOSE logs --tail 1 migrate >&2 && go_back "the database could not be migrated"; }
+        { $COMPOSE logs --tail 1 migrate >&2 && give_up "the database could not be migrated"; }
 }
 
 if [ "${1:-}" = rollback ]; then
-    docker image inspect "$IMAGE:previous" >/dev/null 2>&1 || stop "there is no $IMAGE:previous: nothing was upgraded yet"
     docker tag "$IMAGE:previous" "$IMAGE:latest"
 else
-    sh scripts/check-env-vars.sh || go_back "the settings are not valid"
+    sh scripts/check-env-vars.sh || give_up "nothing was upgraded"
 fi
 migrate
-[ "$(docker inspect --format '{{.Id}}' "$IMAGE:latest")" != "$running" ] || echo "The image is the one that runs already."
+# `up` would start them again, with the old image.
+$COMPOSE rm --force web >/dev/null 2>&1
 
 # One at a time, so that most addresses respond while nginx looks for one that does. Not --no-deps, with which the next
 # plain `up` would find the containers changed and replace them.
 for container in $old; do
     $COMPOSE up --detach --no-recreate --scale web=$((number + 1)) --wait --wait-timeout $HEALTHY_SECONDS web ||
-        go_back "a new container was not healthy within $HEALTHY_SECONDS seconds"
+        give_up "a new container did not become healthy"
     sleep $DNS_SECONDS
     docker stop --time $STOP_SECONDS "$container" >/dev/null
     docker rm "$container" >/dev/null
+    replaced=$((replaced + 1))
     sleep $DNS_SECONDS
 done
-docker tag "$running" "$IMAGE:previous"
-echo "web runs version $(docker inspect --format '{{index .Config.Labels "org.opencontainers.image.version"}}' "$IMAGE:latest")."
+# A change of settings leaves the way back as it was.
+[ "$(image_id "$IMAGE:latest")" = "$running" ] || docker tag "$running" "$IMAGE:previous"
+docker image inspect --format 'web runs {{index .Config.Labels "org.opencontainers.image.version"}}, image {{.Id}}' "$IMAGE:latest"
