@@ -1,6 +1,10 @@
 """What operators do: scale, upgrade, roll back, back up, restore, and make mistakes."""
 
+import base64
+import os
 import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -83,6 +87,60 @@ def test_a_failed_upgrade_leaves_everything_as_it_was(stack: Stack, measure: Mea
     assert image.strip() == stack.inspect(before[0])["Image"]
 
 
+def test_an_upgrade_leaves_no_container_of_an_old_image(stack: Stack) -> None:
+    stack.start(web=2)
+    stack.run("docker", "kill", stack.containers("web")[0])
+    new = stack.folder / "movies" / "new.py"
+    new.write_text(f"TIME = {time.time()}\n")
+
+    stack.make("docker-upgrade")
+    new.unlink()
+
+    latest = stack.run("docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:latest").stdout
+    images = {
+        stack.inspect(container)["Image"]
+        for container in stack.compose("ps", "--all", "--quiet", "web").split()
+    }
+    assert images == {latest.strip()}
+
+
+def test_a_rollback_starts_web_if_none_runs(stack: Stack) -> None:
+    """The test before has upgraded."""
+    previous = stack.run("docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:previous")
+    stack.kill("web")
+
+    stack.make("docker-rollback")
+
+    [web] = stack.containers("web")
+    assert stack.inspect(web)["Image"] == previous.stdout.strip()
+    assert stack.get(f"/movies/?rolled-back={time.time()}").status_code == 200
+
+
+def test_an_interrupted_upgrade_changes_nothing(stack: Stack) -> None:
+    before = stack.containers("web")
+    command = ["make", "--no-print-directory", "docker-upgrade"]
+    with subprocess.Popen(
+        command, cwd=stack.folder, env=stack.environment, start_new_session=True
+    ) as upgrade:
+        wait_until(lambda: len(stack.containers("web")) > len(before), seconds=60, what="a new one")
+        os.killpg(upgrade.pid, signal.SIGINT)  # as Ctrl-C does
+        assert upgrade.wait(60)
+
+    assert stack.containers("web") == before
+    assert stack.get(f"/movies/?interrupted={time.time()}").status_code == 200
+
+
+def test_two_upgrades_do_not_run_at_the_same_time(stack: Stack) -> None:
+    lock = stack.folder / "var" / "upgrade.lock"
+    lock.mkdir(parents=True)
+    try:
+        upgrade = stack.make("docker-upgrade", check=False)
+    finally:
+        lock.rmdir()
+
+    assert "another upgrade is running" in upgrade.stderr
+
+
 def test_a_backup_can_be_restored(stack: Stack, measure: Measure) -> None:
     count = "select count(*) from services_storedsnapshot"
     wait_until(lambda: stack.sql(count) != "0", what="a snapshot is saved")
@@ -96,6 +154,18 @@ def test_a_backup_can_be_restored(stack: Stack, measure: Measure) -> None:
     measure("rows", rows)
     assert int(stack.sql(count)) >= int(rows)
     assert stack.get("/movies/?restored").status_code == 200
+
+
+def test_a_dump_of_another_database_is_refused(stack: Stack) -> None:
+    stack.compose("exec", "-T", "postgres", "createdb", "--username=totoro", "other")
+    dump = "pg_dump --username=totoro --format=custom other | base64"
+    content = stack.compose("exec", "-T", "postgres", "sh", "-c", dump)
+    (stack.folder / "other.dump").write_bytes(base64.b64decode(content))
+
+    restore = stack.make("docker-restore FILE=other.dump", check=False)
+    stack.compose("exec", "-T", "postgres", "dropdb", "--username=totoro", "other")
+
+    assert "is no complete dump of Totoro's database" in restore.stderr
 
 
 def test_a_damaged_backup_changes_nothing(stack: Stack) -> None:
