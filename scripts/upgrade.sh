@@ -53,6 +53,7 @@ give_up() { # REASON
     done
     [ $replaced -eq 0 ] || stop "$1; $replaced of $number containers are replaced: repeat the command"
     docker tag "$running" "$IMAGE:latest"
+    { $COMPOSE rm --force migrate && $COMPOSE create --no-recreate migrate; } >/dev/null 2>&1 || true
     stop "$1; the old containers keep serving"
 }
 trap 'give_up interrupted' INT TERM

@@ -25,7 +25,7 @@ from tests.support.nginx import (
     derived_settings,
     serving,
 )
-from tests.support.servers import Totoro, end, free_port, wait_until
+from tests.support.servers import Totoro, end, free_port, stored_snapshots, wait_until
 from totoro.middleware import SECURITY_HEADERS
 from totoro.problem_types import PROBLEM_TYPES
 
@@ -117,6 +117,25 @@ def test_no_data_is_older_than_its_lifetime(start: Callable[..., Nginx], tmp_pat
             assert max_age
             assert age_at(sent, response) + int(max_age[1] or 0) <= TTL_SECONDS
     assert hits > 5
+
+
+def test_what_totoro_says_is_stale_is_not_fresh_for_clients_of_nginx(
+    start: Callable[..., Nginx], tmp_path: Path
+) -> None:
+    """Young data, but from the database, while refreshes fail."""
+    with FakeGhibli() as upstream, ExitStack() as stack:
+        web = Totoro(tmp_path, GHIBLI_API_BASE_URL=upstream.url, TRUSTED_PROXIES=1, **RATE)
+        stack.callback(end, web)
+        web.get("/movies/")
+        wait_until(lambda: stored_snapshots(tmp_path) > 0, what="it is saved")
+        web.kill()
+        upstream.faults.status = 500
+        web.start()
+
+        response = start(web.port).get("/movies/")
+
+    assert "detail=upstream_5xx" in response.headers["Cache-Status"]
+    assert response.headers["Cache-Control"] == "no-cache"
 
 
 def test_a_stale_response_is_served_while_web_is_away(
