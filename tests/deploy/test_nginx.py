@@ -532,6 +532,15 @@ def test_the_address_in_a_problem_is_valid_json(
 # Logs, TLS
 
 
+def test_server_errors_are_always_logged(start: Callable[..., Nginx]) -> None:
+    nginx = start(free_port())
+    nginx.get("/livez", headers={"X-Request-ID": "failed"})
+
+    wait_until(lambda: bool(nginx.access_log.read_text()))
+    entry = json.loads(nginx.access_log.read_text())
+    assert (entry["request_id"], entry["status"]) == ("failed", 502)
+
+
 def test_requests_are_logged_without_addresses_if_the_operator_wants_it(
     start: Callable[..., Nginx], web: Totoro
 ) -> None:
