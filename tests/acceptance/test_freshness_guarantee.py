@@ -209,8 +209,9 @@ def test_a_failed_refresh_reaches_all_waiting_requests_at_once(tmp_path: Path) -
     assert len(waiting.responses) == 500
     assert len(waited) >= 200
     assert fleet.refreshes == 1
-    # 50 ms, and what this machine needs to send 500 responses when nobody waits.
-    assert spread(waited) < 0.05 + TOLERANCE + spread(during_backoff.responses)
+    # 50 ms, and what this machine needs to send 500 responses: as many as when nobody waits, and more while
+    # other tests run. Whoever refreshed for itself would take 1.5 s.
+    assert spread(waited) < 0.05 + 2 * TOLERANCE + spread(during_backoff.responses)
 
 
 def spread(responses: list[ObservedResponse]) -> float:

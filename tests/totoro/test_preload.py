@@ -70,7 +70,9 @@ def test_workers_share_no_state(tmp_path: Path) -> None:
             for _ in range(20):
                 assert server.get("/livez").ok
             # The one that takes its place is forked from the same memory.
-            os.kill(server.workers[0], signal.SIGKILL)
+            killed = server.workers[0]
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda killed=killed: len({*server.workers} - {killed}) == 2)  # type: ignore[misc]
             wait_until(server._responds)
         requests = server.events("request")
     finally:
