@@ -14,8 +14,11 @@ import requests
 from tests.support.servers import ROOT, free_port, wait_until
 
 PROJECT = "totoro-test"
-STOP_SECONDS = 60
 START_SECONDS = 180
+READ_METRICS = (
+    "import urllib.request as r;"
+    "print(r.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
+)
 
 
 class Stack:
@@ -95,9 +98,14 @@ class Stack:
     def kill(self, *services: str) -> None:
         self.compose("kill", *services)
 
-    def in_web(self, program: str) -> str:
-        """Return what a Python program prints in a container of web."""
-        return self.compose("exec", "-T", "web", "python", "-c", program)
+    def metrics(self, index: int = 1) -> str:
+        """Return the metrics of one of the containers of web, as a client inside it gets them."""
+        get = ["python", "-c", READ_METRICS]
+        return self.compose("exec", "-T", "--index", str(index), "web", *get)
+
+    def image_id(self, tag: str) -> str:
+        inspect = ["docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:{tag}"]
+        return self.run(*inspect).stdout.strip()
 
     def sql(self, query: str) -> str:
         psql = ["psql", "--username=totoro", "--tuples-only", "--no-align", f"--command={query}"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import Measure
-from tests.docker.stack import PROJECT, Stack, lines
+from tests.docker.stack import Stack, lines
 from tests.docker.test_outages import PATHS, measured
 from tests.support.env_mistakes import MISTAKES, Mistake
 from tests.support.load_client import under_load
@@ -19,7 +19,6 @@ from tests.support.servers import wait_until
 
 
 def test_requests_reach_all_replicas(stack: Stack, measure: Measure) -> None:
-    program = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
     stack.start(web=3)
 
     wait_until(lambda: stack.get(f"/movies/?t={time.monotonic()}").ok, what="served")
@@ -28,10 +27,9 @@ def test_requests_reach_all_replicas(stack: Stack, measure: Measure) -> None:
 
     hits = []
     for index in (1, 2, 3):
-        text = stack.compose("exec", "-T", "--index", str(index), "web", "python", "-c", program)
         counts = [
             line
-            for line in text.splitlines()
+            for line in stack.metrics(index).splitlines()
             if line.startswith('totoro_cache_results_total{status="hit"}')
         ]
         hits.append(float(counts[0].split()[-1]))
@@ -83,8 +81,7 @@ def test_a_failed_upgrade_leaves_everything_as_it_was(stack: Stack, measure: Mea
     assert upgrade.returncode
     assert stack.containers("web") == before
     assert (result.failures, result.unsuccessful) == ([], [])
-    image = stack.run("docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:latest").stdout
-    assert image.strip() == stack.inspect(before[0])["Image"]
+    assert stack.image_id("latest") == stack.inspect(before[0])["Image"]
 
 
 def test_an_upgrade_leaves_no_container_of_an_old_image(stack: Stack) -> None:
@@ -96,23 +93,22 @@ def test_an_upgrade_leaves_no_container_of_an_old_image(stack: Stack) -> None:
     stack.make("docker-upgrade")
     new.unlink()
 
-    latest = stack.run("docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:latest").stdout
     images = {
         stack.inspect(container)["Image"]
         for container in stack.compose("ps", "--all", "--quiet", "web").split()
     }
-    assert images == {latest.strip()}
+    assert images == {stack.image_id("latest")}
 
 
 def test_a_rollback_starts_web_if_none_runs(stack: Stack) -> None:
     """The test before has upgraded."""
-    previous = stack.run("docker", "image", "inspect", "--format={{.Id}}", f"{PROJECT}:previous")
+    previous = stack.image_id("previous")
     stack.kill("web")
 
     stack.make("docker-rollback")
 
     [web] = stack.containers("web")
-    assert stack.inspect(web)["Image"] == previous.stdout.strip()
+    assert stack.inspect(web)["Image"] == previous
     assert stack.get(f"/movies/?rolled-back={time.time()}").status_code == 200
 
 
