@@ -52,7 +52,7 @@ benchmark: $(VENV)/test $(BENCHMARK)/installed staticfiles/.made ## Measure spee
 
 # requirements/tracing.txt contains requirements/main.txt. --strict: a package of which nothing is known is a
 # failure. Without a network, pip-audit ends in a traceback, of which the last line says why.
-audit: $(AUDIT)/installed ## Look for known vulnerabilities in the packages of production, at pypi.org
+audit: $(AUDIT)/installed ## Look for known vulnerabilities in the packages of production, at the Python Package Index
 	@if $(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 	  --requirement requirements/tracing.txt $(ARGS) >var/audit/found 2>var/audit/log; \
 	then tail -n 1 var/audit/log; \
