@@ -40,6 +40,12 @@ def test_the_production_image_has_only_what_serves() -> None:
     assert copied("production") == {"--from=serving", "/venv", "/app"}
 
 
+@pytest.mark.parametrize("stage", ["fake-ghibli", "test", "dev", "serving"])
+def test_all_images_need_what_the_production_image_needs(stage: str) -> None:
+    """Else BuildKit 0.8 brings back deleted files, as the Dockerfile says."""
+    assert f"FROM build AS {stage}\n" in read("Dockerfile")
+
+
 @pytest.mark.parametrize("stage", ["production", "fake-ghibli", "test", "dev"])
 def test_an_image_runs_as_a_user_with_a_high_id(stage: str) -> None:
     [user] = re.findall(r"^USER (\d+):\d+$", stages()[stage], re.MULTILINE)
