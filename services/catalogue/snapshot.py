@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.catalogue.entities import Movie
+from services.catalogue.entities import Movie, Person
 from services.exceptions import MovieNotFound
 
 # How far ahead of this machine's clock a snapshot may be dated (seconds), as hosts' clocks differ.
@@ -37,6 +37,11 @@ class Snapshot:
     def by_id(self) -> dict[str, Movie]:
         """Movies by their id in lower case."""
         return {movie.id.lower(): movie for movie in self.movies}
+
+    @property
+    def people_by_id(self) -> dict[str, Person]:
+        """People who appear in movies, by their id in lower case."""
+        return {person.id.lower(): person for movie in self.movies for person in movie.people}
 
     def movie(self, movie_id: str) -> Movie:
         """Return the movie with this id, which is case-insensitive; raise MovieNotFound."""

@@ -1,15 +1,14 @@
-from collections.abc import Iterator
+import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from services.catalogue import diff
-from services.catalogue.diff import Change, CollectionDiff, FieldChange, SnapshotDiff
 from services.catalogue.snapshot import Snapshot
 from services.freshness.refresh import Outcome, Refreshed, is_vain
 from services.freshness.state import SECOND, pending_entry
-from services.management.output import printable, shorten
+from services.management.diff import describe
+from services.management.output import printable
 from services.movies import movie_cache
 
 # Of a text that changed. `--verbosity 2` prints all of it.
@@ -87,48 +86,17 @@ class Command(BaseCommand):
             self._print(f"Nothing has changed since {_moment(before)}.")
         else:
             self._print(f"Changed since {_moment(before)}:")
-            for line in self._lines(diff.compare(before, after)):
+            max_width = MAX_WIDTH if self.verbosity < 2 else sys.maxsize
+            for line in describe(before, after, max_width):
                 self._print(line)
-
-    def _lines(self, difference: SnapshotDiff) -> Iterator[str]:
-        if difference.is_empty:
-            yield "  the order of the movies"
-        for name, collection in difference._asdict().items():
-            if any(collection):
-                yield f"{name}: {_summary(collection)}"
-                yield from (f"  + {added}" for added in collection.added)
-                yield from (f"  - {removed}" for removed in collection.removed)
-                for change in collection.changed:
-                    yield from self._change(change)
-
-    def _change(self, change: Change) -> Iterator[str]:
-        yield f"  ~ {change.name}"
-        for field in change.fields:
-            yield f"      {field.field}: {self._field_change(field)}"
-
-    def _field_change(self, change: FieldChange) -> str:
-        if isinstance(change.after, str):
-            return f"{self._shorten(change.before)} → {self._shorten(change.after)}"
-        added = [f"+ {value}" for value in change.after if value not in change.before]
-        removed = [f"- {value}" for value in change.before if value not in change.after]
-        return ", ".join(added + removed) or "in another order"
-
-    def _shorten(self, text: str) -> str:
-        return repr(text) if self.verbosity > 1 else shorten(repr(text), MAX_WIDTH)
 
     def _print(self, line: str) -> None:
         if self.verbosity:
             self.stdout.write(printable(line))
 
 
-def _summary(difference: CollectionDiff) -> str:
-    counts = ((len(names), kind) for kind, names in difference._asdict().items())
-    return ", ".join(f"{count} {kind}" for count, kind in counts if count)
-
-
 def _count(snapshot: Snapshot) -> str:
-    people = {person.id.lower() for movie in snapshot.movies for person in movie.people}
-    return f"{len(snapshot.movies)} movies and {len(people)} people"
+    return f"{len(snapshot.movies)} movies and {len(snapshot.people_by_id)} people"
 
 
 def _moment(snapshot: Snapshot) -> str:

@@ -49,13 +49,12 @@ def _at_least_one(text: str) -> int:
 def _describe(key: int, snapshot: Snapshot | None) -> dict[str, Any]:
     if snapshot is None:
         return {"id": key, **dict.fromkeys(HEADINGS[1:])}
-    people = {person.id.lower() for movie in snapshot.movies for person in movie.people}
     return {
         "id": key,
         "timestamp": snapshot.timestamp.isoformat(),
         "age": round((datetime.now(UTC) - snapshot.timestamp).total_seconds()),
         "movies": len(snapshot.movies),
-        "people": len(people),
+        "people": len(snapshot.people_by_id),
         "digest": snapshot.digest,
         "size": len(snapshot.body),
     }
