@@ -13,12 +13,7 @@ from django.db.models import QuerySet
 
 from services import metrics
 from services.background import CoalescedCalls
-from services.catalogue.snapshot import (
-    InvalidSnapshot,
-    Snapshot,
-    decode_movies,
-    is_from_the_future,
-)
+from services.catalogue.snapshot import CLOCK_SKEW_SECONDS, InvalidSnapshot, Snapshot, decode_movies
 from services.clock import Clock
 from services.models import StoredSnapshot
 
@@ -32,8 +27,8 @@ WAIT_SECONDS = 1.5
 PAUSE_SECONDS = 1.0
 # Newest rows that may be damaged before the database counts as empty.
 MAX_DAMAGED_ROWS = 1000
-# What reading a row raises that somebody else wrote or a disk has damaged. SQLite stores values of any
-# type in any column.
+# What reading a row raises that somebody else wrote or a disk has damaged: InvalidSnapshot and, as SQLite
+# stores values of any type in any column, errors of Python.
 UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError)
 
 T = TypeVar("T")
@@ -46,11 +41,9 @@ class DatabaseStore:
     nothing. The other methods are for commands and raise django.db.Error.
     """
 
-    def __init__(
-        self, *, history: int = 100, using: str = "default", clock: Clock | None = None
-    ) -> None:
+    def __init__(self, *, history: int = 100, using: str = "default") -> None:
         self._history, self._using = history, using
-        self._clock = clock or Clock()
+        self._clock = Clock()
         self._paused_until = 0.0
         self._calls = CoalescedCalls("database")
 
@@ -64,10 +57,10 @@ class DatabaseStore:
 
     def is_available(self) -> bool:
         try:
-            check = self._calls.start("check", self._run, self._rows().exists)
-            return check.result(WAIT_SECONDS) in (True, False)
+            self._calls.start("check", self._run, self._rows().exists).result(WAIT_SECONDS)
         except (Error, TimeoutError):
             return False
+        return True
 
     def save_oldest(self, snapshot: Snapshot) -> bool:
         """Insert the snapshot if there is no readable one; return whether that was so."""
@@ -79,12 +72,13 @@ class DatabaseStore:
     def rows(self) -> Iterator[tuple[int, Snapshot | None]]:
         """Yield key and snapshot of each row, newest first; None for the snapshot of a damaged row."""
         for key in self._rows().values_list("pk", flat=True):
+            snapshot = None
             try:
-                yield key, self._read(key)
-            except InvalidSnapshot as error:
+                snapshot = self._read(key)
+            except UNREADABLE as error:
                 log.warning("database_row_invalid", row=key, error=str(error))
                 metrics.database_errors.labels("invalid_row").inc()
-                yield key, None
+            yield key, snapshot
 
     def prune(self, keep: int) -> int:
         """Delete all but the newest `keep` rows; return how many."""
@@ -116,19 +110,14 @@ class DatabaseStore:
         """Read one row, so that one which the database's library cannot read hides no other."""
         try:
             row = self._rows().get(pk=key)
-            snapshot = Snapshot(row.timestamp, decode_movies(row.body, row.digest))
-            is_future = is_from_the_future(snapshot.timestamp, self._clock.wall())
-        except InvalidSnapshot:
-            raise
         except Error as error:
             # psycopg and sqlite3 raise these for values that Python cannot hold. Any other error is
             # the database's own, a lock for example, and says nothing about the row.
             if not isinstance(error, DataError) and "Could not decode" not in str(error):
                 raise
             raise InvalidSnapshot(type(error).__name__) from error
-        except UNREADABLE as error:
-            raise InvalidSnapshot(str(error)) from error
-        if is_future:
+        snapshot = Snapshot(row.timestamp, decode_movies(row.body, row.digest))
+        if (snapshot.timestamp - self._clock.wall()).total_seconds() > CLOCK_SKEW_SECONDS:
             raise InvalidSnapshot("dated ahead of the clock")
         return snapshot
 

@@ -73,7 +73,3 @@ def decode_movies(body: bytes | str, digest: str) -> tuple[Movie, ...]:
     if not movies:
         raise InvalidSnapshot("no movies")
     return movies
-
-
-def is_from_the_future(timestamp: datetime, wall: datetime) -> bool:
-    return (timestamp - wall).total_seconds() > CLOCK_SKEW_SECONDS
