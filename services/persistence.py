@@ -75,6 +75,8 @@ class DatabaseStore:
             snapshot = None
             try:
                 snapshot = self._read(key)
+            except StoredSnapshot.DoesNotExist:
+                continue  # another process has deleted it meanwhile
             except UNREADABLE as error:
                 log.warning("database_row_invalid", row=key, error=str(error))
                 metrics.database_errors.labels("invalid_row").inc()

@@ -89,6 +89,18 @@ def test_deletes_rows_beyond_the_history(store: DatabaseStore, using: str) -> No
     assert store.newest() == after(5, "Film 5")
 
 
+@both_engines
+def test_skips_a_row_that_is_deleted_while_rows_are_read(store: DatabaseStore, using: str) -> None:
+    store.save(after(0))
+    store.save(after(1, "Totoro"))
+    found = store.rows()
+    [newest, oldest] = rows(using)
+
+    assert next(found) == (newest.pk, after(1, "Totoro"))
+    oldest.delete()
+    assert list(found) == []
+
+
 def rewrite(body: Callable[[str], str]) -> Callable[[StoredSnapshot], None]:
     """Change the body, and set the matching digest."""
 
