@@ -85,7 +85,7 @@ class DatabaseStore:
     def prune(self, keep: int) -> int:
         """Delete all but the newest `keep` rows; return how many."""
         too_old = list(self._rows().values_list("pk", flat=True)[keep:])
-        return self._rows().filter(pk__in=too_old).delete()[0] if too_old else 0
+        return self._rows().filter(pk__in=too_old).delete()[0]
 
     def _newest(self) -> Snapshot | None:
         rows = islice(self.rows(), MAX_DAMAGED_ROWS + 1)
@@ -98,8 +98,7 @@ class DatabaseStore:
             if stored:
                 break
             damaged.append(key)
-        if damaged:
-            self._rows().filter(pk__in=damaged).delete()
+        self._rows().filter(pk__in=damaged).delete()
         if stored and stored.timestamp >= snapshot.timestamp:
             return
         if stored and stored.digest == snapshot.digest:
