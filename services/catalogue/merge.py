@@ -7,7 +7,6 @@ found by the id in the link's path, because hosts differ between deployments. Pe
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import asdict
@@ -18,9 +17,7 @@ from services.exceptions import Reason, UpstreamError
 # The most objects that the Ghibli API returns in a limited list: a list of this length may be cut off.
 PAGE_LIMIT = 250
 
-# The position of a person's films among the fields.
-FILMS = PERSON_FIELDS.index("films")
-
+Record = dict[str, Any]
 Entity = TypeVar("Entity", Film, Person)
 
 
@@ -66,17 +63,13 @@ def linked_id(link: str, collection: str) -> str | None:
     Returns "" for a bare `…/<collection>/` and None for any other link. Host and scheme do not matter
     (some links say htps), nor does a slash, query or fragment at the end.
     """
-    found = _link_pattern(collection).search(link)
+    pattern = rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$"
+    found = re.search(pattern, link, re.IGNORECASE)
     return (found[1] or "").lower() if found else None
 
 
-@cache
-def _link_pattern(collection: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$", re.IGNORECASE)
-
-
 def _parse(
-    name: str, payload: object, parse: Callable[[dict[str, Any]], Entity]
+    name: str, payload: object, parse: Callable[[Record], Entity]
 ) -> tuple[list[Entity], int]:
     """Return the distinct entities of a list, and the number of duplicates."""
     if not isinstance(payload, list) or not all(isinstance(record, dict) for record in payload):
@@ -92,20 +85,22 @@ def _parse(
     return list(entities.values()), len(payload) - len(entities)
 
 
-def _film(record: dict[str, Any]) -> Film:
-    film = Film(**{field: _text(record.get(field)) for field in FILM_FIELDS})
+def _film(record: Record) -> Film:
+    film = Film(**_texts(record, FILM_FIELDS))
     if not film.id or not film.title:
         raise UpstreamError(Reason.SCHEMA, "a film has no id or no title")
     return film
 
 
-def _person(record: dict[str, Any]) -> Person:
-    values: list[Any] = [_text(record.get(field)) for field in PERSON_FIELDS]
-    values[FILMS] = _links(record.get("films"))
-    person = Person(*values)
+def _person(record: Record) -> Person:
+    person = Person(**_texts(record, PERSON_FIELDS) | {"films": _links(record.get("films"))})
     if not person.id or not person.name:
         raise UpstreamError(Reason.SCHEMA, "a person has no id or no name")
     return person
+
+
+def _texts(record: Record, fields: Iterable[str]) -> Record:
+    return {field: _text(record.get(field)) for field in fields}
 
 
 def _text(value: object) -> str:

@@ -56,7 +56,7 @@ class GhibliClient:
             "people": f"{base_url}people?fields={','.join(PERSON_FIELDS)}&limit={PAGE_LIMIT}",
         }
         # By list name, the last ETag and JSON: what a 304 refers to.
-        self._unchanged: dict[str, tuple[str, Any]] = {}
+        self._unchanged: dict[str, tuple[str | None, Any]] = dict.fromkeys(self._urls, (None, None))
 
     def fetch(self) -> Fetched:
         """Request both lists at the same time; raise the UpstreamError of the first that fails.
@@ -96,7 +96,7 @@ class GhibliClient:
             return self._request(name, transport)
 
     def _request(self, name: str, transport: Transport) -> Any:
-        etag, unchanged = self._unchanged.get(name, (None, None))
+        etag, unchanged = self._unchanged[name]
         try:
             with transport.get(self._urls[name], etag=etag) as response:
                 if etag and response.status_code == 304:
@@ -105,11 +105,8 @@ class GhibliClient:
                 content = decode(response)
         except HTTP_ERRORS as error:
             raise translate(error) from error
-        self._remember(name, response.headers.get("ETag", ""), content)
-        return content
-
-    def _remember(self, name: str, etag: str, content: Any) -> None:
-        self._unchanged.pop(name, None)
+        new_etag = response.headers.get("ETag", "")
         # http.client refuses to send back a malformed one, so every later request would fail.
-        if ENTITY_TAG.fullmatch(etag):
-            self._unchanged[name] = (etag, content)
+        is_valid = ENTITY_TAG.fullmatch(new_etag)
+        self._unchanged[name] = (new_etag, content) if is_valid else (None, None)
+        return content
