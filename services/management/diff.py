@@ -13,9 +13,9 @@ Record = dict[str, Any]
 
 
 def describe(before: Snapshot, after: Snapshot, max_width: int) -> list[str]:
-    """Return the differences of movies and people with the same id, which is case-insensitive.
+    """Return a line for each movie, person and field that differs, or for their order if none does.
 
-    `max_width`: of a text that changed.
+    Ids, which are case-insensitive, say what is the same movie or person. `max_width`: of a text.
     """
     lines = [
         *_collection("movies", "title", _movies(before), _movies(after), max_width),

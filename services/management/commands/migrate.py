@@ -4,6 +4,8 @@ from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 
+from services.management.output import one_line
+
 
 class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
@@ -11,7 +13,7 @@ class Command(migrate.Command):
         try:
             connections[options["database"]].ensure_connection()
         except OperationalError as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if "password authentication" in reason:
                 reason += "; a database keeps the password that it was made with: use that one"
             raise CommandError(f"DATABASE_URL: {reason}") from error

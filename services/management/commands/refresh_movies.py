@@ -37,9 +37,12 @@ class Command(BaseCommand):
         if not refreshed.snapshot:
             raise CommandError(self._why_not(refreshed)) from refreshed.error
         after = refreshed.snapshot
-        self._print(f"{_count(after)} as of {_moment(after)}, in {refreshed.seconds:.2f} s.")
-        self._print(self._when_used())
-        self._print_difference(before, after)
+        self._print(
+            f"{len(after.movies)} movies and {len(after.people_by_id)} people as of"
+            f" {_moment(after)}, in {refreshed.seconds:.2f} s.",
+            self._when_used(),
+            *self._differences(before, after),
+        )
 
     def _check_parts(self) -> None:
         if not self.cache.store.is_available():
@@ -79,24 +82,17 @@ class Command(BaseCommand):
     def _seconds_until(self, instant: int) -> str:
         return f"{(instant - self.process.now()) / SECOND:.1f} s"
 
-    def _print_difference(self, before: Snapshot | None, after: Snapshot) -> None:
+    def _differences(self, before: Snapshot | None, after: Snapshot) -> list[str]:
         if not before:
-            self._print("There is no earlier snapshot to compare it with.")
-        elif before.digest == after.digest:
-            self._print(f"Nothing has changed since {_moment(before)}.")
-        else:
-            self._print(f"Changed since {_moment(before)}:")
-            max_width = MAX_WIDTH if self.verbosity < 2 else sys.maxsize
-            for line in describe(before, after, max_width):
-                self._print(line)
+            return ["There is no earlier snapshot to compare it with."]
+        if before.digest == after.digest:
+            return [f"Nothing has changed since {_moment(before)}."]
+        max_width = MAX_WIDTH if self.verbosity < 2 else sys.maxsize
+        return [f"Changed since {_moment(before)}:", *describe(before, after, max_width)]
 
-    def _print(self, line: str) -> None:
+    def _print(self, *lines: str) -> None:
         if self.verbosity:
-            self.stdout.write(printable(line))
-
-
-def _count(snapshot: Snapshot) -> str:
-    return f"{len(snapshot.movies)} movies and {len(snapshot.people_by_id)} people"
+            self.stdout.write("\n".join(map(printable, lines)))
 
 
 def _moment(snapshot: Snapshot) -> str:
