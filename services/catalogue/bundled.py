@@ -11,6 +11,14 @@ from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
+# The lists of links that a film has, and the keys of bundled.toml for the names that they link to.
+FILM_LISTS = {
+    "people": "listed_people",
+    "species": "species",
+    "locations": "locations",
+    "vehicles": "vehicles",
+}
+
 
 class BundledCatalogue(NamedTuple):
     timestamp: datetime
@@ -52,31 +60,13 @@ def parse(text: str) -> BundledCatalogue:
         "vehicles": document["vehicles"],
     }
     links = Links(document["site"], ids)
-    return BundledCatalogue(
-        document["timestamp"],
-        [_film(film, links) for film in films],
-        [_person(person, links) for person in people],
-    )
-
-
-def _film(film: Record, links: Links) -> Record:
-    listed_people, species, vehicles = (
-        film.pop(key, []) for key in ("listed_people", "species", "vehicles")
-    )
-    return film | {
-        "people": links.to_names("people", listed_people),
-        "species": links.to_names("species", species),
-        "locations": links.to_names("locations", []),
-        "vehicles": links.to_names("vehicles", vehicles),
-        "url": links.to_id("films", film["id"]),
-    }
-
-
-def _person(person: Record, links: Links) -> Record:
-    appears_in, species = person.pop("appears_in"), person.pop("species", None)
-    url_id = person.pop("url_id", person["id"])
-    return person | {
-        "films": links.to_names("films", appears_in),
-        "species": links.to_name("species", species) if species else links.to_id("species"),
-        "url": links.to_id("people", url_id),
-    }
+    for film in films:
+        for collection, key in FILM_LISTS.items():
+            film[collection] = links.to_names(collection, film.pop(key, []))
+        film["url"] = links.to_id("films", film["id"])
+    for person in people:
+        species, url_id = person.pop("species", None), person.pop("url_id", person["id"])
+        person["films"] = links.to_names("films", person.pop("appears_in"))
+        person["species"] = links.to_name("species", species) if species else links.to_id("species")
+        person["url"] = links.to_id("people", url_id)
+    return BundledCatalogue(document["timestamp"], films, people)
