@@ -89,12 +89,12 @@ def prepare_representations(snapshot: Snapshot, **_: Any) -> None:
 
 
 def render_list(snapshot: Snapshot, query: Query) -> Representation:
-    contents = {"api_data": query.select(snapshot), "timestamp": snapshot.timestamp}
+    contents = {"api_data": query.select(snapshot.movies), "timestamp": snapshot.timestamp}
     return render_json(MovieListSerializer, query, contents)
 
 
 def render_page(snapshot: Snapshot, query: Query, url: str) -> Representation:
-    page = paginate(query.select(snapshot), query, url)
+    page = paginate(query.select(snapshot.movies), query, url)
     contents = {"api_data": page.movies, "timestamp": snapshot.timestamp, "pagination": page}
     return render_json(MovieListSerializer, query, contents, {"Link": page.link_header})
 

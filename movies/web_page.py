@@ -102,7 +102,7 @@ class Card(NamedTuple):
 
 
 def render(snapshot: Snapshot, query: Query, is_stale: bool) -> Representation:
-    movies = query.select(snapshot)
+    movies = query.select(snapshot.movies)
     page = paginate(movies, query, "") if query.is_paged else None
     ordering = ",".join(query.ordering)
     context = {

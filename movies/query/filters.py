@@ -7,19 +7,20 @@ document and its label on the movie page follow from there.
 import math
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain, compress
+from functools import lru_cache
 from typing import Any
 
 from movies.query.parameter_types import IntegerParameter, TextParameter
 from services.catalogue.entities import Movie
-from services.catalogue.snapshot import Snapshot
 
 # Accents of Latin letters. Other combining marks stay: without them が would become か, another sound.
 ACCENTS = dict.fromkeys(range(0x300, 0x370))
 YEARS = range(10_000)
 SCORES = range(101)
+# More texts than filters compare in 250 movies, as many as the Ghibli API returns.
+MAX_FOLDED_TEXTS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,9 @@ class TextFilter(TextParameter):
     label: str
     texts: Callable[[Movie], Iterable[str]]
 
-    def column(self, movies: Iterable[Movie]) -> list[list[str]]:
-        """Return the folded texts of each movie."""
-        return [[fold(text) for text in self.texts(movie)] for movie in movies]
-
-    def matches(self, column: Iterable[list[str]], text: str) -> Iterator[bool]:
+    def matches(self, movie: Movie, text: str) -> bool:
         folded = fold(text)
-        return (any(folded in each for each in texts) for texts in column)
+        return any(folded in fold(each) for each in self.texts(movie))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +43,9 @@ class NumberFilter(IntegerParameter):
     text: Callable[[Movie], str]
     compare: Callable[[float, float], bool]
 
-    def column(self, movies: Iterable[Movie]) -> list[float | None]:
-        return [parse_number(self.text(movie)) for movie in movies]
-
-    def matches(self, column: Iterable[float | None], number: int) -> Iterator[bool]:
-        return (each is not None and self.compare(each, number) for each in column)
+    def matches(self, movie: Movie, number: int) -> bool:
+        actual = parse_number(self.text(movie))
+        return actual is not None and self.compare(actual, number)
 
 
 # In the order of the OpenAPI document and the movie page.
@@ -112,40 +107,28 @@ FILTERS: dict[str, TextFilter | NumberFilter] = {
         example=95,
     ),
 }
-TEXT_FILTERS = [name for name, each in FILTERS.items() if isinstance(each, TextFilter)]
+TEXT_FILTERS = [each for each in FILTERS.values() if isinstance(each, TextFilter)]
 
 
 def filter_movies(
-    snapshot: Snapshot, filters: Sequence[tuple[str, Any]], search: str
+    movies: Iterable[Movie], filters: Iterable[tuple[str, Any]], search: str
 ) -> list[Movie]:
     """Return the movies that match all filters, each a name and a value, and all words of `search`.
 
     A word matches where any text filter finds it.
     """
-    matches = [FILTERS[name].matches(column(snapshot, name), wanted) for name, wanted in filters]
-    for word in fold(search).split():
-        matches.append(word in texts for texts in column(snapshot, "search"))
-    if not matches:
-        return list(snapshot.movies)
-    return list(compress(snapshot.movies, map(all, zip(*matches, strict=True))))
+    words = fold(search).split()
+
+    def is_selected(movie: Movie) -> bool:
+        has_words = all(any(each.matches(movie, word) for each in TEXT_FILTERS) for word in words)
+        return has_words and all(FILTERS[name].matches(movie, value) for name, value in filters)
+
+    return [movie for movie in movies if is_selected(movie)]
 
 
-def column(snapshot: Snapshot, name: str) -> list[Any]:
-    """Return what a filter compares of each movie. It is made once for a snapshot."""
-    if name not in snapshot.columns:
-        if name == "search":
-            # A word contains no end of a line, so that it is found within one text only.
-            rows = zip(*(column(snapshot, each) for each in TEXT_FILTERS), strict=True)
-            snapshot.columns[name] = ["\n".join(chain.from_iterable(row)) for row in rows]
-        else:
-            snapshot.columns[name] = FILTERS[name].column(snapshot.movies)
-    return snapshot.columns[name]
-
-
+@lru_cache(MAX_FOLDED_TEXTS)
 def fold(text: str) -> str:
     """Return the text without differences of case, accents and Unicode form, for comparison."""
-    if text.isascii():
-        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).translate(ACCENTS)
     return unicodedata.normalize("NFKC", decomposed.casefold())
 

@@ -1,7 +1,6 @@
 """The order of the list."""
 
 from collections.abc import Callable, Iterable
-from operator import itemgetter
 from typing import Any
 
 from movies.query.filters import fold, parse_number
@@ -27,9 +26,7 @@ def sort_movies(movies: Iterable[Movie], ordering: Iterable[str]) -> list[Movie]
     # The least significant name first: sorting is stable.
     for name in reversed(tuple(ordering)):
         sort_key = SORT_KEYS[name.removeprefix("-")]
-        keyed = [(sort_key(movie), movie) for movie in ordered]
-        comparable = [each for each in keyed if each[0] is not None]
-        comparable.sort(key=itemgetter(0), reverse=name.startswith("-"))
-        others = [movie for key, movie in keyed if key is None]
-        ordered = [movie for _, movie in comparable] + others
+        comparable = [movie for movie in ordered if sort_key(movie) is not None]
+        others = [movie for movie in ordered if sort_key(movie) is None]
+        ordered = sorted(comparable, key=sort_key, reverse=name.startswith("-")) + others
     return ordered

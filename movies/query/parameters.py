@@ -1,6 +1,6 @@
 """The query parameters of the list and of a movie, and the query that they make."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -12,7 +12,6 @@ from movies.query.filters import FILTERS, filter_movies
 from movies.query.ordering import ORDERINGS, sort_movies
 from movies.query.parameter_types import IntegerParameter, NamesParameter, Parameter, TextParameter
 from services.catalogue.entities import PERSON_FIELDS, Movie
-from services.catalogue.snapshot import Snapshot
 
 # As many as the Ghibli API returns at once.
 MAX_LIMIT = 250
@@ -84,9 +83,9 @@ class Query(NamedTuple):
         parameters = {name: value for name, value in values.items() if value not in (None, "")}
         return f"?{urlencode(parameters, safe=',')}" if parameters else ""
 
-    def select(self, snapshot: Snapshot) -> list[Movie]:
+    def select(self, movies: Iterable[Movie]) -> list[Movie]:
         """Return the movies of all pages: filtered and sorted."""
-        return sort_movies(filter_movies(snapshot, self.filters, self.search), self.ordering)
+        return sort_movies(filter_movies(movies, self.filters, self.search), self.ordering)
 
 
 def cached_parser(declared: Mapping[str, Parameter]) -> Callable[[str], Query]:

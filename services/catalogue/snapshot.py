@@ -1,10 +1,9 @@
 """A snapshot of all movies, and the checked bytes in which it is stored."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
@@ -28,10 +27,6 @@ class Snapshot:
 
     timestamp: datetime
     movies: tuple[Movie, ...]
-    # What filters compare of each movie, by the filter's name.
-    columns: dict[str, list[Any]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @cached_property
     def by_id(self) -> dict[str, Movie]:

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from movies.query.filters import FILTERS, filter_movies, fold
 from movies.query.parameters import parse_query
 from services.catalogue.entities import FILM_FIELDS, Movie, Person
-from services.catalogue.snapshot import Snapshot
 from tests.support.catalogue import MOVIES
-from tests.support.fakes import EPOCH
 from tests.support.servers import ROOT
 
 # Query strings, and the titles that they select. Every filter has a row.
@@ -48,7 +46,7 @@ SELECTIONS = [
 
 @pytest.mark.parametrize(("query", "titles"), SELECTIONS)
 def test_a_query_selects_movies(query: str, titles: list[str]) -> None:
-    selected = parse_query(QueryDict(query)).select(Snapshot(EPOCH, MOVIES))
+    selected = parse_query(QueryDict(query)).select(MOVIES)
 
     assert [movie.title for movie in selected] == titles
 
@@ -81,13 +79,13 @@ def test_selects_what_a_comparison_of_each_text_selects(
 
     filters: list[tuple[str, Any]] = [("title", title), ("person", person)]
     filters += [("release_date", year)] if year else []
-    selected = filter_movies(Snapshot(EPOCH, movies), filters, search)
+    selected = filter_movies(movies, filters, search)
     assert selected == [movie for movie in movies if is_selected(movie)]
 
 
 @pytest.mark.parametrize("search", ["", "\u0301"])
 def test_a_search_without_words_selects_all(search: str) -> None:
-    assert filter_movies(Snapshot(EPOCH, MOVIES), [], search) == [*MOVIES]
+    assert filter_movies(MOVIES, [], search) == [*MOVIES]
 
 
 def test_every_filter_is_tested() -> None:
