@@ -27,9 +27,6 @@ parse_list_query, parse_detail_query = map(cached_parser, (LIST_PARAMETERS, DETA
 class MovieView(APIView):
     """DRF's view without what this API has not: log-in, permissions, versions and request bodies."""
 
-    http_method_names = ["get", "head", "options"]
-    # DRF would find them out for each request.
-    allowed_methods = ["GET", "HEAD", "OPTIONS"]
     throttle_classes = [ClientThrottle]
     format_kwarg = None
 

@@ -79,7 +79,7 @@ def conditional_response(
     """
     accept_encoding = request.META.get("HTTP_ACCEPT_ENCODING", "")
     is_gzipped = should_gzip(representation.body, accept_encoding)
-    body = representation.gzipped if is_gzipped else representation.body
+    body = representation.gzipped() if is_gzipped else representation.body
     etag = representation.etag(is_gzipped=is_gzipped)
     full = HttpResponse(body, representation.content_type, headers={"ETag": etag})
     if is_gzipped:

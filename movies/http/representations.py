@@ -18,9 +18,6 @@ MAX_REPRESENTATIONS = 256
 MAX_BYTES = 16 * 1024 * 1024
 # Of the next snapshot, before it is in use.
 MAX_PREPARED = 16
-# So many keys can be rendered at once.
-LOCKS = 16
-
 # The prefix under which a client sees Totoro, a Render, and its arguments after the snapshot.
 Key = tuple[Any, ...]
 Render = Callable[..., "Representation"]
@@ -43,16 +40,13 @@ class Representation:
         return len(self.body) * 5 // 4
 
     @property
-    def gzipped(self) -> bytes:
-        return self._gzipped or self.compress()
-
-    @property
     def is_compressed(self) -> bool:
         return self._gzipped is not None
 
-    def compress(self) -> bytes:
+    def gzipped(self) -> bytes:
         with self._lock:
-            self._gzipped = self._gzipped or compress(self.body)
+            if self._gzipped is None:
+                self._gzipped = compress(self.body)
             return self._gzipped
 
     def etag(self, *, is_gzipped: bool) -> str:
@@ -64,42 +58,34 @@ class SnapshotRepresentations:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._requested = BoundedStore[Representation](MAX_REPRESENTATIONS, MAX_BYTES)
+        self._lock = threading.Lock()
+        self.requested = BoundedStore[Representation](MAX_REPRESENTATIONS, MAX_BYTES)
         self._prepared: dict[Key, Representation] = {}
-        # Equal keys have the same lock.
-        self._locks = [threading.Lock() for _ in range(LOCKS)]
 
     def get(self, key: Key) -> Representation:
         """Return what the key's function makes of the snapshot and the key's arguments."""
-        return self._requested.get(key) or self._first(key)
-
-    def most_requested(self) -> list[tuple[Key, Representation]]:
-        return self._requested.most_requested(MAX_PREPARED)
+        if requested := self.requested.get(key):
+            return requested
+        with self._lock:
+            if requested := self.requested.get(key):  # by another thread meanwhile
+                return requested
+            representation = self._prepared.pop(key, None) or self._render(key)
+            self.requested.put(key, representation, representation.size)
+            return representation
 
     def prepare(self, key: Key, *, is_gzipped: bool) -> None:
         """Render before the first request, unless that was faster."""
-        with self._lock_of(key):
-            if key in self._requested:
+        with self._lock:
+            if key in self.requested:
                 return
             representation = self._prepared[key] = self._render(key)
         if is_gzipped:
-            representation.compress()
-
-    def _first(self, key: Key) -> Representation:
-        with self._lock_of(key):
-            if requested := self._requested.get(key):  # by another thread meanwhile
-                return requested
-            representation = self._prepared.pop(key, None) or self._render(key)
-            self._requested.put(key, representation, representation.size)
-            return representation
+            representation.gzipped()
 
     def _render(self, key: Key) -> Representation:
         _, render, *arguments = key
         representation: Representation = render(self.snapshot, *arguments)
         return representation
-
-    def _lock_of(self, key: Key) -> threading.Lock:
-        return self._locks[hash(key) % LOCKS]
 
 
 class Representations:
@@ -116,21 +102,19 @@ class Representations:
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Render for a new snapshot what was requested most of the last one."""
-        others = [each for each in self._latest if each.snapshot is not snapshot]
+        others = [each for each in self._latest if each.snapshot is not snapshot and each.requested]
+        most_requested = others[0].requested.most_requested(MAX_PREPARED) if others else []
         following = self._of(snapshot)
-        for key, representation in next(
-            (most for each in others if (most := each.most_requested())), []
-        ):
+        for key, representation in most_requested:
             set_script_prefix(key[0])
             with suppress(MovieNotFound):  # it is no longer in the catalogue
                 following.prepare(key, is_gzipped=representation.is_compressed)
         clear_script_prefix()
 
     def _of(self, snapshot: Snapshot) -> SnapshotRepresentations:
-        for each in self._latest:
-            if each.snapshot is snapshot:
-                return each
         with self._lock:
-            if not self._latest or self._latest[0].snapshot is not snapshot:
-                self._latest = SnapshotRepresentations(snapshot), *self._latest[:1]
+            for each in self._latest:
+                if each.snapshot is snapshot:
+                    return each
+            self._latest = SnapshotRepresentations(snapshot), *self._latest[:1]
             return self._latest[0]

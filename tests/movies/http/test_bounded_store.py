@@ -71,16 +71,25 @@ def test_a_flood_of_values_that_are_requested_once_evicts_no_repeated_one() -> N
     assert store.get("junk 999")
 
 
-def test_a_large_value_evicts_repeated_small_ones_only_when_it_is_requested_as_often() -> None:
+def test_a_flood_evicts_one_value_of_a_store_that_is_full_of_repeated_ones() -> None:
     store = make_store()
-    for _ in range(3):
-        for key in range(MAX_NUMBER):
-            request(store, key, MAX_BYTES // MAX_NUMBER)
+    for key in range(MAX_NUMBER):
+        for _ in range(2 + key):
+            request(store, key)
+    for number in range(1000):
+        request(store, f"junk {number}")
 
-    # Each small one was repeated twice, and the large one takes the place of all.
-    hits = [request(store, "large", MAX_BYTES) for _ in range(2 * MAX_NUMBER + 2)]
-    assert hits == [False] * (2 * MAX_NUMBER + 1) + [True]
-    assert len(store) == 1
+    assert [store.get(key) is not None for key in range(MAX_NUMBER)] == [False] + 9 * [True]
+
+
+def test_a_large_value_evicts_no_more_than_the_least_requested() -> None:
+    store = make_store()
+    for key in range(MAX_NUMBER):
+        for _ in range(2 + key):
+            request(store, key, MAX_BYTES // MAX_NUMBER)
+    request(store, "large", MAX_BYTES // 2)
+
+    assert [store.get(key) is not None for key in range(MAX_NUMBER)] == 5 * [False] + 5 * [True]
 
 
 def test_what_was_requested_once_makes_room_for_a_large_value() -> None:
@@ -97,7 +106,8 @@ def test_a_new_value_for_the_same_key_replaces_the_old_one_with_its_count() -> N
     for _ in range(3):
         request(store, "hot", 600)
     store.put("hot", "new", 700)
-    store.put("once", "", 400)
+    store.put("once", "", 200)
+    store.put("then", "", 200)
 
     assert store.get("hot") == "new"
     assert store.get("once") is None
@@ -112,14 +122,6 @@ def test_lists_the_most_requested_first_and_of_equals_the_oldest() -> None:
     assert store.most_requested(1) == [("hot", "value of hot")]
     assert "hot" in store
     assert "cold" not in store
-
-
-def test_refused_keys_do_not_fill_the_memory() -> None:
-    store = make_store()
-    for number in range(1000):
-        store.put(number, "", MAX_BYTES + 1)
-
-    assert len(store._refused) <= MAX_NUMBER
 
 
 @pytest.fixture
