@@ -15,6 +15,7 @@ from movies.serializers import (
     ProblemSerializer,
 )
 from services.catalogue import bundled, merge
+from services.catalogue.snapshot import Snapshot
 
 EXAMPLE_ID = "ebbb6b7c-945c-41ee-a792-de0e43191bd8"
 
@@ -73,13 +74,10 @@ def example(api_data: Any) -> dict[str, Any]:
     return {"application/json": envelope}
 
 
-def load_example_movie() -> dict[str, Any]:
-    catalogue = bundled.load()
-    movies = merge.build(catalogue.films, catalogue.people).movies
-    example: dict[str, Any] = msgspec.to_builtins(
-        next(each for each in movies if each.id == EXAMPLE_ID)
-    )
-    return example
+def load_example_movie() -> Any:
+    timestamp, films, people = bundled.load()
+    snapshot = Snapshot(timestamp, merge.build(films, people).movies)
+    return msgspec.to_builtins(snapshot.movie(EXAMPLE_ID))
 
 
 EXAMPLE_MOVIE = load_example_movie()

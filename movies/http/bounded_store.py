@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Hashable
+from dataclasses import dataclass
 from heapq import nlargest
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -9,13 +10,14 @@ from typing import Any, Generic, TypeVar
 Value = TypeVar("Value")
 
 
+@dataclass(slots=True)
 class Stored(Generic[Value]):
     """A value with its size in bytes, and how often it was requested after the first time."""
 
-    __slots__ = ("key", "repeats", "size", "value")
-
-    def __init__(self, key: Hashable, value: Value, size: int, repeats: int) -> None:
-        self.key, self.value, self.size, self.repeats = key, value, size, repeats
+    key: Hashable
+    value: Value
+    size: int
+    repeats: int
 
 
 class BoundedStore(Generic[Value]):
