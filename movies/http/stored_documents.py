@@ -1,6 +1,5 @@
 """Documents that change only with a deploy: rendered once, with an ETag, gzip and a lifetime."""
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,18 +21,10 @@ MAX_BYTES = 4 * 1024 * 1024
 PAGE_POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 documents = BoundedStore[Representation](MAX_DOCUMENTS, MAX_BYTES)
-# The OpenAPI document takes a tenth of a second, which threads would spend at the same time.
-rendering = threading.Lock()
 
 
 def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Render the response of a DRF view's `get` once for each prefix, path and media type."""
-
-    def render(view: Any, request: Request, *args: Any, **kwargs: Any) -> Representation:
-        rendered = view.finalize_response(request, get(view, request, *args, **kwargs)).render()
-        is_page = request.accepted_media_type == "text/html"
-        policy = {"Content-Security-Policy": PAGE_POLICY} if is_page else {}
-        return Representation(rendered.content, rendered["Content-Type"], policy)
 
     @wraps(get)
     def stored(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -41,9 +32,12 @@ def stored_document(get: Callable[..., Any]) -> Callable[..., HttpResponse]:
         key = get_script_prefix(), request.path, request.accepted_media_type
         document = documents.get(key)
         if document is None:
-            with rendering:
-                document = documents.get(key) or render(view, request, *args, **kwargs)
-                documents.put(key, document, document.size)
+            response = view.finalize_response(request, get(view, request, *args, **kwargs))
+            is_page = request.accepted_media_type == "text/html"
+            policy = {"Content-Security-Policy": PAGE_POLICY} if is_page else {}
+            content = response.render().content
+            document = Representation(content, response["Content-Type"], policy)
+            documents.put(key, document, document.size)
         headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
         return conditional_response(request._request, document, headers)
 
