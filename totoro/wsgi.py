@@ -9,8 +9,8 @@ from django.urls import get_resolver
 from services.movies import movie_service
 from services.rate_limit import rate_limiter
 from totoro.forwarded import TrustedProxies
-from totoro.request_threads import RequestThreads
 from totoro.response_cache import ResponseCache
+from totoro.serving.request_threads import RequestThreads
 
 __all__ = ["application", "request_threads"]
 

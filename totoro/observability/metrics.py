@@ -179,7 +179,7 @@ def availability() -> Iterator[Metric]:
 def constants() -> Iterator[Metric]:
     """Yield the version, and the settings and limits that alerts compare with."""
     # Importing granian changes the limit of open files, which only `serve` shall do.
-    from totoro.server import connection_limit
+    from totoro.serving.server import connection_limit
 
     build = GaugeMetricFamily("totoro_build_info", "The version.", None, ["version", "python"])
     build.add_metric([VERSION, platform.python_version()], 1)

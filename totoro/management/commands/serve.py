@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from totoro import server
 from totoro.observability.metrics_folder import metrics_folder
+from totoro.serving import server
 
 
 class Command(BaseCommand):

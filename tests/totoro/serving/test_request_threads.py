@@ -16,8 +16,8 @@ from pytest_django.fixtures import Settings
 
 from services.rate_limit import Batch, Rate, RateLimiter
 from totoro.observability.metrics import request_counter
-from totoro.request_threads import RequestThreads
 from totoro.response_cache import Headers, ResponseCache
+from totoro.serving.request_threads import RequestThreads
 
 SECONDS = 10
 REQUEST: WSGIEnvironment = {

@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer, mp
 
-from totoro.preload import UNUSED_PACKAGES, hidden, preload
+from totoro.serving.preload import UNUSED_PACKAGES, hidden, preload
 
 log = structlog.get_logger(__name__)
 

@@ -39,7 +39,7 @@ def preload() -> None:
         for name in settings.MIDDLEWARE:
             import_string(name)
         import_module(settings.ROOT_URLCONF)
-        import_module("totoro.request_threads")
+        import_module("totoro.serving.request_threads")
         if settings.REDIS_URL:
             import_module("services.freshness.redis_store")
     gc.collect()
