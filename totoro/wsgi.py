@@ -1,4 +1,4 @@
-"""The application for any WSGI server, and for granian."""
+"""The application for any WSGI server; `serve` calls the response cache itself."""
 
 import sys
 
@@ -10,9 +10,6 @@ from services.movies import movie_service
 from services.rate_limit import rate_limiter
 from totoro.forwarded import TrustedProxies
 from totoro.response_cache import ResponseCache
-from totoro.serving.request_threads import RequestThreads
-
-__all__ = ["application", "request_threads"]
 
 # How often (seconds) a thread asks for the interpreter. No request computes for so long. With the
 # default of 0.005, a thousand clients who wait for a refresh cost Python 3.13 on two cores three times
@@ -26,10 +23,3 @@ application = TrustedProxies(response_cache, settings.TRUSTED_PROXIES)
 get_resolver().url_patterns  # noqa: B018 (reading them imports the views)
 movie_service()
 rate_limiter()
-
-
-def request_threads() -> RequestThreads:
-    """Return what granian calls with each request."""
-    return RequestThreads(
-        response_cache, proxies=settings.TRUSTED_PROXIES, threads=settings.REQUEST_THREADS
-    )

@@ -2,8 +2,6 @@
 
 import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -13,20 +11,13 @@ from django.utils.module_loading import import_string
 # Libraries import these if they are installed, and do without otherwise. No request needs them: DRF's
 # fields for PostgreSQL, which load psycopg whatever the database is (10 MB), and drf-yasg's validator
 # (3 MB).
-UNUSED_PACKAGES = {"django.contrib.postgres", "swagger_spec_validator"}
+UNUSED_PACKAGES = ("django.contrib.postgres", "swagger_spec_validator")
 
 
-@contextmanager
-def hidden(packages: set[str]) -> Iterator[None]:
-    """Let imports of these packages fail as if they were not installed, unless they are loaded."""
+def hide_unused_packages() -> None:
+    """Let imports of these packages fail, from now on, as if they were not installed."""
     modules: dict[str, Any] = sys.modules
-    missing = dict.fromkeys(packages - modules.keys())
-    modules.update(missing)
-    try:
-        yield
-    finally:
-        for name in missing:
-            del modules[name]
+    modules.update(dict.fromkeys(UNUSED_PACKAGES))
 
 
 def preload() -> None:
@@ -35,12 +26,12 @@ def preload() -> None:
     Called before workers are forked, so that they share the memory of it. The garbage collector would
     write to each object, and so copy it, if they were not frozen.
     """
-    with hidden(UNUSED_PACKAGES):
-        for name in settings.MIDDLEWARE:
-            import_string(name)
-        import_module(settings.ROOT_URLCONF)
-        import_module("totoro.serving.request_threads")
-        if settings.REDIS_URL:
-            import_module("services.freshness.redis_store")
+    hide_unused_packages()
+    for name in settings.MIDDLEWARE:
+        import_string(name)
+    import_module(settings.ROOT_URLCONF)
+    import_module("totoro.serving.request_threads")
+    if settings.REDIS_URL:
+        import_module("services.freshness.redis_store")
     gc.collect()
     gc.freeze()

@@ -8,16 +8,17 @@ request that may wait for a refresh, for Redis or for a long computation.
 import logging
 import sys
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
+from granian.wsgi import Response, ResponseIterWrap
+
 from totoro.forwarded import apply_forwarded_headers
 from totoro.observability.metrics import request_counter
-from totoro.response_cache import Headers, ResponseCache
+from totoro.response_cache import ResponseCache
 
 bugs = logging.getLogger(f"{__name__}.bugs")
 
@@ -55,9 +56,10 @@ class RequestThreads:
             self._pool.submit(self._respond, protocol, ENVIRON | request)
 
     def _respond(self, protocol: Any, environ: WSGIEnvironment) -> None:
-        start, started = Start(), time.perf_counter()
+        response: Any = Response()  # type: ignore[no-untyped-call]
+        started = time.perf_counter()
         try:
-            body = self._application(environ, start)
+            body = self._application(environ, response)
         except Exception:  # noqa: BLE001 (not one of Django's, which it responds to itself)
             bugs.exception("request_error")
             path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
@@ -65,22 +67,8 @@ class RequestThreads:
             request_counter.count_response(path, method, 500, seconds)
             protocol.response_bytes(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"")
             return
-        protocol.response_iter(start.status, start.headers, Body(body))
-
-
-class Start:
-    """A WSGI `start_response` that remembers the response."""
-
-    status: int
-    headers: Headers
-
-    def __call__(self, status: str, headers: Headers, error: Any = None) -> Any:
-        self.status, self.headers = int(status.split()[0]), headers
-
-
-class Body:
-    """A body as granian reads it: it looks up `__next__` in the object, and calls `close` at the end."""
-
-    def __init__(self, body: Iterable[bytes]) -> None:
-        self.__next__ = iter(body).__next__
-        self.close = getattr(body, "close", lambda: None)
+        if isinstance(body, list):  # the response cache's
+            protocol.response_bytes(response.status, response.headers, b"".join(body))
+        else:
+            chunks = ResponseIterWrap(body)  # type: ignore[no-untyped-call]
+            protocol.response_iter(response.status, response.headers, chunks)

@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer, mp
 
-from totoro.serving.preload import UNUSED_PACKAGES, hidden, preload
+from totoro.serving.preload import hide_unused_packages, preload
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +37,8 @@ MAX_HEADERS_BYTES = 128 * 1024
 MAX_CONNECTIONS = 4096
 # Connections that wait in the kernel, which has a limit of its own (net.core.somaxconn).
 BACKLOG = 4096
-# Files other than clients' connections: two pools with one Redis connection for each request, and
-# some for the upstream, the database, metrics and code.
-OTHER_FILES = 2 * 160 + 128
+# For the upstream, the database, metrics and code.
+OTHER_FILES = 128
 MIN_FILES = 1024
 
 STOP_TIMEOUT_SECONDS = 30
@@ -47,7 +46,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PARENT_CHECK_SECONDS = 0.2
 
 
-def serve(connections: int) -> None:
+def serve() -> None:
     """Serve until SIGTERM or SIGINT."""
     # Until a worker has loaded the application it has only granian's handlers, which do nothing in it.
     os.register_at_fork(after_in_child=reset_signal_handlers)
@@ -65,7 +64,7 @@ def serve(connections: int) -> None:
         # RequestThreads has others.
         blocking_threads=1,
         backlog=BACKLOG,
-        backpressure=connections,
+        backpressure=connection_limit(),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_SECONDS,
         websockets=False,
@@ -78,7 +77,21 @@ def serve(connections: int) -> None:
     )
     if multiprocessing.get_start_method() == "fork":  # the default on Linux until Python 3.13
         server.on_startup(preload)
+    server.on_startup(log_start)
     server.serve(target_loader=load_application, wrap_loader=False)
+
+
+def log_start() -> None:
+    # Not before Django is set up, in workers that are not forked.
+    from totoro.settings import VERSION
+
+    log.info(
+        "server_started",
+        version=VERSION,
+        configuration=settings.CONFIGURATION,
+        workers=settings.WEB_CONCURRENCY,
+        port=settings.PORT,
+    )
 
 
 class RespawningServer(MPServer):
@@ -87,19 +100,6 @@ class RespawningServer(MPServer):
     Granian gives up when a worker dies twice within 5.5 seconds. That is right only for workers that
     exit by themselves because they cannot load the application.
     """
-
-    def startup(self, *arguments: Any) -> None:
-        # Not before Django is set up, in workers that are not forked.
-        from totoro.settings import VERSION
-
-        super().startup(*arguments)  # type: ignore[no-untyped-call]
-        log.info(
-            "server_started",
-            version=VERSION,
-            configuration=settings.CONFIGURATION,
-            workers=settings.WEB_CONCURRENCY,
-            port=settings.PORT,
-        )
 
     def _respawn_workers(
         self,
@@ -147,13 +147,17 @@ def load_application() -> Callable[[Any, WSGIEnvironment], None]:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     threading.Thread(target=stop_on_signal, daemon=True).start()
     threading.Thread(target=stop_with_server, args=(server.pid,), daemon=True).start()
-    with hidden(UNUSED_PACKAGES):
-        from totoro.wsgi import request_threads
+    hide_unused_packages()
+    from totoro import wsgi  # first: it sets up Django
+    from totoro.serving.request_threads import RequestThreads
+
     # Granian's own wrapper of a WSGI application waits for the response in the thread that calls it.
     mp._wsgi_call_wrap = lambda callback, *_: callback  # type: ignore[attr-defined]  # private
     gc.freeze()  # what serves all requests is not garbage
     log.info("worker_started")
-    return request_threads()
+    return RequestThreads(
+        wsgi.response_cache, proxies=settings.TRUSTED_PROXIES, threads=settings.REQUEST_THREADS
+    )
 
 
 def stop_on_signal() -> None:
@@ -193,4 +197,5 @@ def connection_limit() -> int:
         return MAX_CONNECTIONS
     if files < MIN_FILES:
         raise CommandError(f"the limit of open files is {files}: must be at least {MIN_FILES}")
-    return min(MAX_CONNECTIONS, files - OTHER_FILES)
+    redis_connections: int = 2 * settings.REQUEST_THREADS  # there are two pools
+    return min(MAX_CONNECTIONS, files - redis_connections - OTHER_FILES)

@@ -15,11 +15,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_port()
-        connections = server.connection_limit()
         with metrics_folder() as folder:
             # prometheus_client reads it when it is imported.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            server.serve(connections)
+            server.serve()
 
 
 def check_port() -> None:
