@@ -6,13 +6,13 @@ the process starts: an invalid one stops it with a message that names the variab
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib.util import find_spec
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NoReturn
 
-import dj_database_url
 import structlog
 from configurations import Configuration
 from configurations.utils import uppercase_attributes
@@ -21,7 +21,7 @@ from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
 from django.http import HttpRequest
 
-from totoro import env
+from totoro.env import connections, parsers
 from totoro.observability.logging import configure_logging
 from totoro.observability.sentry import start_sentry
 
@@ -64,19 +64,18 @@ class Variable(Value):  # type: ignore[misc]  # django-configurations has no typ
         self.file_variable = f"{self.variable}_FILE"
 
     def setup(self, name: str) -> object:
-        path = os.environ.get(self.file_variable) if self.environ and self.secret else None
-        self.value = self.from_file(path) if path else self.from_environment()
+        self.value = self.read(os.environ if self.environ else {})
         return self.value
 
-    def from_environment(self) -> object:
-        text = os.environ.get(self.variable, self.default) if self.environ else self.default
-        return None if text is None else self.to_python(text)
-
-    def from_file(self, path: str) -> object:
-        if os.environ.get(self.variable):
+    def read(self, environment: Mapping[str, str]) -> object:
+        path = environment.get(self.file_variable) if self.secret else None
+        if not path:
+            text = environment.get(self.variable, self.default)
+            return None if text is None else self.to_python(text)
+        if environment.get(self.variable):
             stop(f"{self.variable} and {self.file_variable} are both set: remove one of them")
         try:
-            return self.parse(env.text_of_file(BASE_DIR / path))
+            return self.parse(parsers.text_of_file(BASE_DIR / path))
         except ValueError as error:
             stop(f"{self.file_variable} = {path!r}: {error}")
 
@@ -108,47 +107,9 @@ def warn_of_misspelt_variables() -> None:
     # Base: the configuration in use has values in place of its variables.
     known = {each.variable for each in variables(Base)} | OTHER_VARIABLES
     known |= {each.file_variable for each in variables(Base) if each.secret}
-    for name, meant in env.misspelt(os.environ, known).items():
-        log.warning("environment_variable_unknown", variable=name, meant=meant)
-
-
-def database(url: str) -> dict[str, Any]:
-    """Return Django's settings for a database, with limits: no response may wait long for it."""
-    settings: dict[str, Any] = {**dj_database_url.parse(url)}
-    limits: dict[str, object] = {"connect_timeout": 1, "options": "-c statement_timeout=500"}
-    if settings["ENGINE"].endswith("sqlite3"):
-        limits = {"timeout": 0.25, "init_command": "PRAGMA journal_mode=WAL"}
-    return {**settings, "OPTIONS": {**settings.get("OPTIONS", {}), **limits}}
-
-
-def redis_cache(url: str, *, timeout_seconds: float, pool: str = "") -> dict[str, Any]:
-    pool_options: dict[str, Any] = {"max_connections": 224}
-    if env.SENTINEL in url:
-        group = env.sentinel_group(url)
-        url, pool_options["sentinels"] = group.redis_url, (group.name, group.sentinel_urls)
-    options = {
-        # The default is pickle.
-        "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-        "CONNECTION_POOL_CLASS": "services.redis_connection.BoundedConnectionPool",
-        # The sum of the two is the longest that one command of a hung Redis takes.
-        "SOCKET_CONNECT_TIMEOUT": 0.1,
-        "SOCKET_TIMEOUT": timeout_seconds,
-        # No commands on connecting but AUTH: each is one more round trip to a slow Redis.
-        "CONNECTION_POOL_KWARGS": {**pool_options, "protocol": 2, "driver_info": None},
-    }
-    backend = "django_redis.cache.RedisCache"
-    # django-redis splits a location at commas, which a password may contain.
-    location = url.replace(",", "%2C") + pool
-    return {"BACKEND": backend, "LOCATION": location, "KEY_PREFIX": "totoro", "OPTIONS": options}
-
-
-def redis_caches(url: str) -> dict[str, Any]:
-    return {
-        "default": redis_cache(url, timeout_seconds=0.2),
-        # Shorter, because requests wait for it. The fragment, which Redis ignores, makes django-redis
-        # use a separate connection pool, with these timeouts.
-        "quotas": redis_cache(url, timeout_seconds=0.1, pool="#quotas"),
-    }
+    for name in os.environ.keys() - known:
+        for meant in get_close_matches(name, known, n=1, cutoff=0.885):
+            log.warning("environment_variable_unknown", variable=name, meant=meant)
 
 
 def shows_toolbar(request: HttpRequest) -> bool:
@@ -164,29 +125,29 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     # Errors look the same everywhere: Django's HTML debug pages stay off in Dev too.
     DEBUG = False
-    SECRET_KEY = variable("", env.secret_key, name="DJANGO_SECRET_KEY", secret=True)
-    ALLOWED_HOSTS = variable("127.0.0.1,localhost,[::1]", env.hosts)
+    SECRET_KEY = variable("", parsers.secret_key, name="DJANGO_SECRET_KEY", secret=True)
+    ALLOWED_HOSTS = variable("127.0.0.1,localhost,[::1]", parsers.hosts)
 
-    GHIBLI_API_BASE_URL = variable("https://ghibliapi.vercel.app/", env.upstream_url)
-    CACHE_TTL = variable("60", env.integer(1, 86_400))
+    GHIBLI_API_BASE_URL = variable("https://ghibliapi.vercel.app/", connections.upstream_url)
+    CACHE_TTL = variable("60", parsers.integer(1, 86_400))
     # Default: 10, or a sixth of a short CACHE_TTL.
-    REFRESH_AHEAD = variable(None, env.integer(0, 86_400))
-    STALE_IF_ERROR = variable("86400", env.integer(0, 3_153_600_000))
-    SNAPSHOT_HISTORY = variable("100", env.integer(1, 1_000_000))
-    THROTTLE_RATE = variable("600/min", env.rate)
-    TRUSTED_PROXIES = variable("0", env.integer(0, 10))
-    REDIS_URL = variable("", env.redis_url, secret=True)
-    DATABASE_URL = variable("", env.database_url, secret=True)
-    ORIGINS = variable("*", env.origins, name="CORS_ALLOWED_ORIGINS")
-    SENTRY_DSN = variable("", env.sentry_dsn, secret=True)
+    REFRESH_AHEAD = variable(None, parsers.integer(0, 86_400))
+    STALE_IF_ERROR = variable("86400", parsers.integer(0, 3_153_600_000))
+    SNAPSHOT_HISTORY = variable("100", parsers.integer(1, 1_000_000))
+    THROTTLE_RATE = variable("600/min", parsers.rate)
+    TRUSTED_PROXIES = variable("0", parsers.integer(0, 10))
+    REDIS_URL = variable("", connections.redis_url, secret=True)
+    DATABASE_URL = variable("", connections.database_url, secret=True)
+    ORIGINS = variable("*", parsers.origins, name="CORS_ALLOWED_ORIGINS")
+    SENTRY_DSN = variable("", connections.sentry_dsn, secret=True)
     SENTRY_ENVIRONMENT = variable("production", str)
-    OTEL_EXPORTER_OTLP_ENDPOINT = variable("", env.otlp_endpoint)
-    LOG_LEVEL = variable("INFO", env.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    ACCESS_LOG = variable("off", env.boolean)
-    ACCESS_LOG_ADDRESSES = variable("off", env.boolean)
-    RESPONSE_CACHE = variable("on", env.boolean)
-    WEB_CONCURRENCY = variable("1", env.integer(1, 64))
-    PORT = variable("8000", env.integer(1, 65_535))
+    OTEL_EXPORTER_OTLP_ENDPOINT = variable("", connections.otlp_endpoint)
+    LOG_LEVEL = variable("INFO", parsers.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    ACCESS_LOG = variable("off", parsers.boolean)
+    ACCESS_LOG_ADDRESSES = variable("off", parsers.boolean)
+    RESPONSE_CACHE = variable("on", parsers.boolean)
+    WEB_CONCURRENCY = variable("1", parsers.integer(1, 64))
+    PORT = variable("8000", parsers.integer(1, 65_535))
     # Per process, created when needed, 0.15 MB each: for requests that are not hits. All but 32 may wait
     # for a refresh, enough for 1,000 clients in eight processes.
     REQUEST_THREADS = 160
@@ -284,13 +245,13 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     def CACHES(self) -> dict[str, Any]:
         if not self.REDIS_URL:
             return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-        return redis_caches(self.REDIS_URL)
+        return connections.redis_caches(self.REDIS_URL)
 
     @property
     def DATABASES(self) -> dict[str, Any]:
         if not self.DATABASE_URL:
             SQLITE_FILE.parent.mkdir(exist_ok=True)
-        return {"default": database(self.DATABASE_URL or f"sqlite:///{SQLITE_FILE}")}
+        return {"default": connections.database(self.DATABASE_URL or f"sqlite:///{SQLITE_FILE}")}
 
     @classmethod
     def setup(cls) -> None:
@@ -320,10 +281,10 @@ class Dev(Base):
     """`make run`: coloured logs, django-extensions, and the debug toolbar on HTML pages."""
 
     SECRET_KEY = variable(
-        get_random_secret_key(), env.secret_key, name="DJANGO_SECRET_KEY", secret=True
+        get_random_secret_key(), parsers.secret_key, name="DJANGO_SECRET_KEY", secret=True
     )
     # The bundled catalogue, which may be years old, is served when the Ghibli API is out of reach.
-    STALE_IF_ERROR = variable("3153600000", env.integer(0, 3_153_600_000))
+    STALE_IF_ERROR = variable("3153600000", parsers.integer(0, 3_153_600_000))
     SENTRY_ENVIRONMENT = variable("development", str)
     LOGS_PRETTY = True
     # Serve static files from their sources under their plain names, so that a change shows at once. This
@@ -355,8 +316,8 @@ class Test(Base):
     def DATABASES(self) -> dict[str, Any]:
         """Both engines; tests/conftest.py sets the port of PostgreSQL."""
         return {
-            "default": database("sqlite://:memory:"),
-            "postgres": database("postgresql://postgres@127.0.0.1:9/totoro"),
+            "default": connections.database("sqlite://:memory:"),
+            "postgres": connections.database("postgresql://postgres@127.0.0.1:9/totoro"),
         }
 
     @classmethod

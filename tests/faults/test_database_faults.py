@@ -26,7 +26,7 @@ from tests.support.database import BACK, FULL, GONE, NOT_FULL, TABLE, execute, r
 from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_upstream import Exchange, ScriptedUpstream
 from tests.support.servers import Postgres, Totoro, Valkey, wait_until
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 NEWEST = f"SELECT max(timestamp) FROM {TABLE}"
 

@@ -23,7 +23,7 @@ from tests.conftest import restart_service
 from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_upstream import FILMS, Gate, ScriptedUpstream, then
 from tests.support.servers import Totoro, Valkey, wait_until
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 # Refreshes write to the database in another thread, outside a transaction of the test.
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -16,7 +16,7 @@ from services.rate_limit import rate_limiter
 from tests.conftest import restart_service
 from tests.support.reply_proxy import REPLIES, ReplyProxy
 from tests.support.servers import Valkey, wait_until
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

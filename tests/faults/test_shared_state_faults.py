@@ -17,7 +17,7 @@ from tests.conftest import restart_service
 from tests.support.fault_proxy import FaultProxy
 from tests.support.load_client import run_load, under_load
 from tests.support.servers import Totoro, Valkey, end, replicas, stored_snapshots, wait_until
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 
 def timestamp(response: requests.Response) -> datetime:

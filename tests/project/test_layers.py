@@ -51,7 +51,7 @@ ONLY_IN = {
     "rest_framework": ["movies/", "totoro/"],
     "drf_yasg": ["movies/", "totoro/"],
     "configurations": ["totoro/settings.py", "totoro/wsgi.py", "manage.py"],
-    "sentry_sdk": ["totoro/observability/sentry.py", "totoro/env.py"],
+    "sentry_sdk": ["totoro/observability/sentry.py", "totoro/env/connections.py"],
     "opentelemetry": ["totoro/observability/tracing.py"],
     "fake_ghibli": ["fake_ghibli/"],
     "benchmarks": [],

@@ -34,7 +34,7 @@ from services.rate_limit import (
 from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import FakeClock
 from tests.support.servers import Valkey
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 Make = Callable[..., RateLimiter]
 

@@ -24,7 +24,7 @@ from services.redis_connection import (
 from tests.support.fakes import FakeClock
 from tests.support.sentinel import GROUP, Sentinel, SentinelGroup
 from tests.support.servers import Valkey, end, free_port
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 
 def test_every_address_of_a_name_is_tried(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

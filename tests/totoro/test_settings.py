@@ -13,7 +13,7 @@ import pytest
 from configurations.utils import uppercase_attributes
 
 from tests.support.servers import ROOT, clean_environment, manage
-from totoro.env import TEMPLATE_SECRET
+from totoro.env.parsers import TEMPLATE_SECRET
 from totoro.settings import Dev, Production, Variable
 
 VARIABLES = {

@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 from fake_ghibli import FakeGhibli
 from movies.http.throttling import client_of
 from services.rate_limit import UNCOUNTED, rate_limiter
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 CASTLE = "/movies/2baf70d1-42bb-4437-b551-e5fed5a87abe/"
 # draft-ietf-httpapi-ratelimit-headers-11: lists of structured fields (RFC 9651), whose members

@@ -25,7 +25,7 @@ from services.redis_connection import BREAKER_SECONDS
 from tests.support.fakes import make_snapshot
 from tests.support.reply_proxy import ReplyProxy
 from tests.support.servers import Valkey
-from totoro.settings import redis_caches
+from totoro.env.connections import redis_caches
 
 POLICY = Policy(ttl=60, refresh_ahead=10, stale_if_error=3600)
 
