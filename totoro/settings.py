@@ -173,7 +173,6 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     WSGI_APPLICATION = "totoro.wsgi.application"
     TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
     DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-    USE_TZ = True
     TIME_ZONE = "UTC"
     USE_I18N = False
 
@@ -234,20 +233,6 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     LOGS_PRETTY = False
 
     @property
-    def CORS_ALLOW_ALL_ORIGINS(self) -> bool:
-        return "*" in self.ORIGINS
-
-    @property
-    def CORS_ALLOWED_ORIGINS(self) -> list[str]:
-        return [origin for origin in self.ORIGINS if origin != "*"]
-
-    @property
-    def CACHES(self) -> dict[str, Any]:
-        if not self.REDIS_URL:
-            return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-        return connections.redis_caches(self.REDIS_URL)
-
-    @property
     def DATABASES(self) -> dict[str, Any]:
         if not self.DATABASE_URL:
             SQLITE_FILE.parent.mkdir(exist_ok=True)
@@ -255,11 +240,16 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
 
     @classmethod
     def setup(cls) -> None:
+        """Read the variables, and derive further settings from them."""
         super().setup()
         if cls.REFRESH_AHEAD is None:
             cls.REFRESH_AHEAD = min(10, cls.CACHE_TTL / 6)
         elif cls.REFRESH_AHEAD >= cls.CACHE_TTL:
             stop(f"REFRESH_AHEAD = {cls.REFRESH_AHEAD}: must be less than CACHE_TTL")
+        if cls.REDIS_URL:
+            cls.CACHES = connections.redis_caches(cls.REDIS_URL)
+        cls.CORS_ALLOW_ALL_ORIGINS = cls.ORIGINS == ["*"]
+        cls.CORS_ALLOWED_ORIGINS = [] if cls.CORS_ALLOW_ALL_ORIGINS else cls.ORIGINS
         if cls.OTEL_EXPORTER_OTLP_ENDPOINT:
             cls.MIDDLEWARE = ["totoro.observability.tracing.TracingMiddleware", *cls.MIDDLEWARE]
 
@@ -331,7 +321,7 @@ CONFIGURATIONS = ("Dev", "Test", "Production")
 chosen = os.environ["DJANGO_CONFIGURATION"]
 if chosen not in CONFIGURATIONS:
     stop(f"DJANGO_CONFIGURATION = {chosen!r}: must be one of {', '.join(CONFIGURATIONS)}")
-if chosen == "Dev" and not (find_spec("django_extensions") and find_spec("debug_toolbar")):
+if chosen == "Dev" and not find_spec("debug_toolbar"):
     stop(
         "DJANGO_CONFIGURATION = 'Dev': needs the development packages, which are not installed here;"
         " use Production"

@@ -78,11 +78,7 @@ def sentry_dsn(text: str) -> str:
 def otlp_endpoint(text: str) -> str:
     if text:
         _split(text, "http", "https")
-        try:
-            found = find_spec("opentelemetry.exporter.otlp.proto.http")
-        except ModuleNotFoundError:
-            found = None
-        if not found:
+        if not find_spec("opentelemetry"):
             raise ValueError("needs `pip install -r requirements/tracing.txt`")
     return text
 

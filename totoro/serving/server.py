@@ -101,13 +101,7 @@ class RespawningServer(MPServer):
     exit by themselves because they cannot load the application.
     """
 
-    def _respawn_workers(
-        self,
-        workers: Sequence[int],
-        spawn_target: Callable[..., None],
-        target_loader: Callable[..., Any],
-        delay: float = 0,
-    ) -> None:
+    def _respawn_workers(self, workers: Sequence[int], *arguments: Any, **options: Any) -> None:
         # Imported now, because this process needs the metrics for nothing else.
         from totoro.observability.ended_workers import count_ended_worker
 
@@ -118,7 +112,7 @@ class RespawningServer(MPServer):
                 count_ended_worker(process.pid)
         # The exit code of a killed process is minus the number of the signal.
         killed = [index for index, process in processes.items() if (process.exitcode or 0) < 0]
-        super()._respawn_workers(workers, spawn_target, target_loader, delay)
+        super()._respawn_workers(workers, *arguments, **options)
         for index in killed:
             self.respawned_wrks.pop(index, None)
 
