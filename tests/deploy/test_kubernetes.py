@@ -19,7 +19,7 @@ from tests.support.documents import README as PROJECT_README
 from tests.support.documents import read
 from tests.support.servers import ROOT
 from totoro.observability.metrics_folder import IN_MEMORY
-from totoro.serving.server import STOP_TIMEOUT_SECONDS
+from totoro.serving.worker import STOP_TIMEOUT_SECONDS
 from totoro.settings import BASE_DIR, SQLITE_FILE, VERSION, Production, variables
 
 Manifest = dict[str, Any]

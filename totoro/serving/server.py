@@ -1,15 +1,10 @@
-"""Granian, set up to limit connections, replace killed workers and stop on SIGTERM."""
+"""Granian, set up to limit connections, and to replace killed workers."""
 
-import gc
 import multiprocessing
 import os
 import resource
-import signal
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from wsgiref.types import WSGIEnvironment
 
 import structlog
 from django.conf import settings
@@ -17,9 +12,11 @@ from django.core.management.base import CommandError
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import MPServer, mp
+from granian.server import MPServer
 
-from totoro.serving.preload import hide_unused_packages, preload
+from totoro.serving.preload import preload
+from totoro.serving.worker import STOP_TIMEOUT_SECONDS, load_application, reset_signal_handlers
+from totoro.settings import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +37,6 @@ BACKLOG = 4096
 # For the upstream, the database, metrics and code.
 OTHER_FILES = 128
 MIN_FILES = 1024
-
-STOP_TIMEOUT_SECONDS = 30
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PARENT_CHECK_SECONDS = 0.2
 
 
 def serve() -> None:
@@ -82,9 +75,6 @@ def serve() -> None:
 
 
 def log_start() -> None:
-    # Not before Django is set up, in workers that are not forked.
-    from totoro.settings import VERSION
-
     log.info(
         "server_started",
         version=VERSION,
@@ -126,58 +116,6 @@ class RespawningServer(MPServer):
                 raise
         finally:
             log.info("server_stopped")
-
-
-def reset_signal_handlers() -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-
-
-def load_application() -> Callable[[Any, WSGIEnvironment], None]:
-    """Return what responds to requests, in a worker that stops on a signal or when the server is gone."""
-    server = multiprocessing.parent_process()
-    assert server
-    # For this thread and all that are started from now on.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    threading.Thread(target=stop_on_signal, daemon=True).start()
-    threading.Thread(target=stop_with_server, args=(server.pid,), daemon=True).start()
-    hide_unused_packages()
-    from totoro import wsgi  # first: it sets up Django
-    from totoro.serving.request_threads import RequestThreads
-
-    # Granian's own wrapper of a WSGI application waits for the response in the thread that calls it.
-    mp._wsgi_call_wrap = lambda callback, *_: callback  # type: ignore[attr-defined]  # private
-    gc.freeze()  # what serves all requests is not garbage
-    log.info("worker_started")
-    return RequestThreads(
-        wsgi.response_cache, proxies=settings.TRUSTED_PROXIES, threads=settings.REQUEST_THREADS
-    )
-
-
-def stop_on_signal() -> None:
-    """Wait for a stop signal, and call granian's handler once.
-
-    Python runs handlers in the main thread. There granian's deadlocks if a second signal interrupts it:
-    Ctrl-C reaches workers from the terminal and, as SIGTERM, from the server.
-    """
-    number = signal.sigwait(STOP_SIGNALS)
-    handler = signal.getsignal(number)
-    if not callable(handler):  # granian has not set its own yet: no request has come
-        os._exit(1)
-    handler(number, None)
-
-
-def stop_with_server(server: int) -> None:
-    """Wait until the server process is gone, then stop this worker, which would block the port.
-
-    A server that was killed (SIGKILL, out of memory) cannot stop its workers. The kernel could
-    (PR_SET_PDEATHSIG), but only on Linux.
-    """
-    while os.getppid() == server:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_TIMEOUT_SECONDS)
-    os._exit(1)
 
 
 def connection_limit() -> int:
