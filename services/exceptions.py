@@ -7,35 +7,46 @@ TotoroError
 """
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
-    """Why a refresh failed: the word in the log, the metric and the problem's `type`."""
+    """Why a refresh failed: the word in the log, the metric and the problem's `type`.
 
-    DNS = "dns"
-    REFUSED = "refused"
-    CONNECT_TIMEOUT = "connect_timeout"
-    READ_TIMEOUT = "read_timeout"
-    DEADLINE = "deadline"
-    PROTOCOL = "protocol"
-    RESET = "reset"
-    TRUNCATED = "truncated"
-    TLS = "tls"
-    REDIRECT = "redirect"
-    STATUS = "status"
-    UPSTREAM_4XX = "upstream_4xx"
-    UPSTREAM_5XX = "upstream_5xx"
-    RATE_LIMITED = "rate_limited"
-    CONTENT_TYPE = "content_type"
-    TOO_LARGE = "too_large"
-    BAD_JSON = "bad_json"
-    SCHEMA = "schema"
-    EMPTY = "empty"
-    TORN = "torn"
-    SHRUNK = "shrunk"
-    SLOW = "slow"
-    BUSY = "busy"
-    INTERNAL = "internal"
+    `explanation` says it of the Ghibli API, on the problem's page.
+    """
+
+    explanation: str
+
+    def __new__(cls, word: str, explanation: str) -> Self:
+        reason = str.__new__(cls, word)
+        reason._value_, reason.explanation = word, explanation
+        return reason
+
+    DNS = "dns", "its host name does not resolve"
+    REFUSED = "refused", "it refuses connections"
+    CONNECT_TIMEOUT = "connect_timeout", "connecting to it times out"
+    READ_TIMEOUT = "read_timeout", "it accepts requests but does not respond"
+    DEADLINE = "deadline", "it responds too slowly"
+    PROTOCOL = "protocol", "its response is not HTTP"
+    RESET = "reset", "it resets connections"
+    TRUNCATED = "truncated", "its response is incomplete"
+    TLS = "tls", "its TLS certificate cannot be verified"
+    REDIRECT = "redirect", "it redirects to another URL, which Totoro does not follow"
+    STATUS = "status", "it responds with an unexpected status"
+    UPSTREAM_4XX = "upstream_4xx", "it rejects Totoro's requests"
+    UPSTREAM_5XX = "upstream_5xx", "it responds with a server error"
+    RATE_LIMITED = "rate_limited", "it limits the rate of Totoro's requests"
+    CONTENT_TYPE = "content_type", "its response is not JSON"
+    TOO_LARGE = "too_large", "its response is too large"
+    BAD_JSON = "bad_json", "its response is invalid JSON"
+    SCHEMA = "schema", "its data is not a list of films or people"
+    EMPTY = "empty", "it lists no films or no people"
+    TORN = "torn", "its films and its people do not match"
+    SHRUNK = "shrunk", "more than half of its films are missing"
+    SLOW = "slow", "it has not responded yet"
+    BUSY = "busy", "too many requests are waiting for it already"
+    INTERNAL = "internal", "Totoro failed to process its data"
 
 
 class TotoroError(Exception):

@@ -112,34 +112,6 @@ SERVER_ERROR = ProblemType(
     " error under it.",
 )
 
-# Why the Ghibli API cannot be used.
-REASONS = {
-    Reason.DNS: "its host name does not resolve",
-    Reason.REFUSED: "it refuses connections",
-    Reason.CONNECT_TIMEOUT: "connecting to it times out",
-    Reason.READ_TIMEOUT: "it accepts requests but does not respond",
-    Reason.DEADLINE: "it responds too slowly",
-    Reason.PROTOCOL: "its response is not HTTP",
-    Reason.RESET: "it resets connections",
-    Reason.TRUNCATED: "its response is incomplete",
-    Reason.TLS: "its TLS certificate cannot be verified",
-    Reason.REDIRECT: "it redirects to another URL, which Totoro does not follow",
-    Reason.STATUS: "it responds with an unexpected status",
-    Reason.UPSTREAM_4XX: "it rejects Totoro's requests",
-    Reason.UPSTREAM_5XX: "it responds with a server error",
-    Reason.RATE_LIMITED: "it limits the rate of Totoro's requests",
-    Reason.CONTENT_TYPE: "its response is not JSON",
-    Reason.TOO_LARGE: "its response is too large",
-    Reason.BAD_JSON: "its response is invalid JSON",
-    Reason.SCHEMA: "its data is not a list of films or people",
-    Reason.EMPTY: "it lists no films or no people",
-    Reason.TORN: "its films and its people do not match",
-    Reason.SHRUNK: "more than half of its films are missing",
-    Reason.SLOW: "it has not responded yet",
-    Reason.BUSY: "too many requests are waiting for it already",
-    Reason.INTERNAL: "Totoro failed to process its data",
-}
-
 
 def upstream_problem_type(reason: Reason) -> ProblemType:
     name = reason.replace("_", "-").removeprefix("upstream-")
@@ -147,7 +119,7 @@ def upstream_problem_type(reason: Reason) -> ProblemType:
         f"upstream-{name}",
         503,
         "The Ghibli API is unavailable",
-        f"The Ghibli API, the source of the movies, cannot be used: {REASONS[reason]}. Totoro has"
+        f"The Ghibli API, the source of the movies, cannot be used: {reason.explanation}. Totoro has"
         " no earlier data to serve instead.",
         "Try again after as many seconds as Retry-After says. Totoro keeps trying meanwhile.",
     )
