@@ -5,12 +5,13 @@ of libraries have the same form, with their text as `message`.
 """
 
 import json
-import logging.config
+import logging
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 from totoro.observability.log_stream import MAX_WRITE_BYTES, LogStream
 
@@ -18,7 +19,7 @@ STDOUT = 1
 OWN_LOGGERS = ("totoro.", "movies.", "services.")
 EVENT_BY_LOGGER = {"django.request": "request_error", "py.warnings": "python_warning"}
 
-SHARED: list[structlog.typing.Processor] = [
+SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     lambda _, __, event: {**event, "pid": os.getpid()},
     structlog.stdlib.add_log_level,
@@ -27,9 +28,7 @@ SHARED: list[structlog.typing.Processor] = [
 ]
 
 
-def with_constant_event(
-    _: object, __: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def with_constant_event(_: object, __: str, event: EventDict) -> EventDict:
     """Move the text of a library's record to `message`."""
     name = event["logger"]
     if name.startswith(OWN_LOGGERS):
@@ -55,62 +54,41 @@ def shorten(field: object, length: int) -> object:
     return text if len(text) <= length else f"{text[:half]}…{text[len(text) - half:]}"
 
 
-def logging_config(level: str, *, pretty: bool, stream: LogStream | TextIO) -> dict[str, Any]:
-    """Return a configuration for `logging.config.dictConfig`."""
-    libraries = [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])]
-    render: list[structlog.typing.Processor]
+def log_formatter(*, pretty: bool, colors: bool) -> logging.Formatter:
+    # Not Django's `request`, whose query string may be personal.
+    libraries: list[Processor] = [*SHARED, structlog.stdlib.ExtraAdder(["status_code"])]
+    render: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if pretty:
-        render = [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        render += [structlog.dev.ConsoleRenderer(colors=colors)]
     else:
         libraries += [with_constant_event]
-        render = [
+        render += [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(bounded_json),
         ]
-    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "filters": {
-            # Not the Ghibli API's failures (503), which `refresh_failed` logs.
-            "bugs": {
-                "()": "django.utils.log.CallbackFilter",
-                "callback": lambda record: getattr(record, "status_code", 500) != 503,
-            }
-        },
-        "formatters": {
-            "structlog": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                # Not Django's `request`, whose query string may be personal.
-                "foreign_pre_chain": libraries,
-                "processors": [remove_meta, *render],
-            }
-        },
-        "handlers": {
-            "stream": {
-                "class": "logging.StreamHandler",
-                "formatter": "structlog",
-                "stream": stream,
-            },
-            "null": {"class": "logging.NullHandler"},
-        },
-        "root": {"handlers": ["stream"], "level": level},
-        "loggers": {
-            # A wrong Host is the client's mistake; Django logs it as an error.
-            "django.security.DisallowedHost": {"handlers": ["null"], "propagate": False},
-            # Django logs every 4xx as a warning; ACCESS_LOG has them too.
-            "django.request": {"level": "ERROR", "filters": ["bugs"]},
-            # Server errors and, if ACCESS_LOG asks for it, every request, whatever the level.
-            "totoro.observability.requests": {"level": "INFO"},
-            "totoro.observability.log_stream": {"level": "INFO"},
-        },
-    }
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=libraries, processors=render)
+
+
+def is_bug(record: logging.LogRecord) -> bool:
+    """Return False for the Ghibli API's failures (503), which `refresh_failed` logs."""
+    return getattr(record, "status_code", 500) != 503
 
 
 def configure_logging(level: str, *, pretty: bool, is_server: bool) -> None:
     """Log to stdout in the server, and else to stderr: commands print their results to stdout."""
     stream = LogStream(STDOUT) if is_server else sys.stderr
-    logging.config.dictConfig(logging_config(level, pretty=pretty, stream=stream))
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(log_formatter(pretty=pretty, colors=stream.isatty()))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Whatever the level: lost lines, server errors and, with ACCESS_LOG, every request.
+    logging.getLogger("totoro.observability.requests").setLevel(logging.INFO)
+    logging.getLogger("totoro.observability.log_stream").setLevel(logging.INFO)
+    # A wrong Host is the client's mistake; Django logs it as an error.
+    logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)
+    # Django logs every 4xx as a warning; ACCESS_LOG has them too.
+    request_logger = logging.getLogger("django.request")
+    request_logger.setLevel(logging.ERROR)
+    request_logger.addFilter(is_bug)
     logging.captureWarnings(True)
     structlog.configure(
         processors=[

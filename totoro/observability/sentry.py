@@ -26,7 +26,6 @@ def start_sentry(dsn: str, *, environment: str, release: str) -> None:
         send_client_reports=False,
         before_send=prepare,
     )
-    ignore_logger("django.security.DisallowedHost")
     # Traces that cannot be sent are no bug.
     ignore_logger("opentelemetry.*")
 

@@ -104,6 +104,12 @@ def test_a_host_that_is_not_allowed_is_a_warning_only_once(
     assert [line["event"] for line in again] == ["request"]
 
 
+def test_a_malformed_host_is_logged_as_a_request_only(broken_server: Totoro) -> None:
+    assert [line["event"] for line in lines_of(broken_server, "/movies/", Host="a/b")] == [
+        "request"
+    ]
+
+
 def test_an_unavailable_ghibli_api_is_logged_as_a_warning(broken_server: Totoro) -> None:
     assert broken_server.get("/movies/").status_code == 503
 
