@@ -1,6 +1,5 @@
 """Who may read /metrics: clients inside the operator's own network."""
 
-from collections.abc import Iterator
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -37,24 +36,17 @@ def is_internal(request: HttpRequest) -> bool:
 @cache
 def default_gateways() -> set[IPv4Address | IPv6Address]:
     """Return this machine's default gateways; none on systems without /proc."""
-    return {*ipv4_gateways(_lines(IPV4_ROUTES)[1:]), *ipv6_gateways(_lines(IPV6_ROUTES))}
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def ipv4_gateways(routes: list[str]) -> Iterator[IPv4Address]:
-    """Columns of a route: interface, destination, gateway… in hexadecimal, the last byte first."""
-    for line in routes:
-        _, destination, gateway, *_ = line.split()
+    gateways: set[IPv4Address | IPv6Address] = set()
+    # Interface, destination, gateway… in hexadecimal, the last byte first; the first row has titles.
+    for _, destination, gateway, *_ in rows(IPV4_ROUTES)[1:]:
         if int(destination, 16) == 0 and int(gateway, 16):
-            yield IPv4Address(bytes.fromhex(gateway)[::-1])
-
-
-def ipv6_gateways(routes: list[str]) -> Iterator[IPv6Address]:
-    """Columns of a route: destination, prefix length, source, its prefix length, next hop…"""
-    for line in routes:
-        destination, prefix_length, _, _, next_hop, *_ = line.split()
+            gateways.add(IPv4Address(bytes.fromhex(gateway)[::-1]))
+    # Destination, prefix length, source, its prefix length, next hop…
+    for destination, prefix_length, _, _, next_hop, *_ in rows(IPV6_ROUTES):
         if int(destination, 16) == int(prefix_length, 16) == 0 and int(next_hop, 16):
-            yield IPv6Address(int(next_hop, 16))
+            gateways.add(IPv6Address(int(next_hop, 16)))
+    return gateways
+
+
+def rows(table: Path) -> list[list[str]]:
+    return list(map(str.split, table.read_text().splitlines())) if table.exists() else []
