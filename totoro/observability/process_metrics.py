@@ -10,9 +10,8 @@ import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from prometheus_client import Metric
+from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 PROC = Path("/proc")
@@ -21,41 +20,30 @@ MEMORY_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Process(NamedTuple):
-    """CPU times in seconds, `started` in seconds since the machine did, memory in bytes."""
-
-    cpu: float
-    cpu_of_ended_children: float
-    started: float
-    memory: int
-    open_files: int
 
 
 def process_metrics() -> Iterator[Metric]:
     """Yield them in a worker; nothing where there is no /proc."""
-    pid = os.getppid()
-    server = process(pid)
+    pid = str(os.getppid())
+    server = metrics_of(pid)
     if not server:
         return
-    children = (PROC / f"{pid}/task/{pid}/children").read_text().split()
-    processes = [server, *filter(None, map(process, children))]
+    workers = (PROC / f"{pid}/task/{pid}/children").read_text().split()
+    processes = [server, *map(metrics_of, workers)]
     yield CounterMetricFamily(
         "process_cpu_seconds",
         "CPU time of the server and its workers, also of ended ones.",
-        sum(each.cpu for each in processes) + server.cpu_of_ended_children,
+        sum(each.get("process_cpu_seconds", 0) for each in processes) + cpu_of_ended_children(pid),
     )
     yield GaugeMetricFamily(
         "process_resident_memory_bytes",
         "Memory of the server and its workers; what they share counts once.",
-        sum(each.memory for each in processes),
+        sum(map(memory, [pid, *workers])),
     )
     yield GaugeMetricFamily(
         "process_open_fds",
         "Open files of the process that has the most.",
-        max(each.open_files for each in processes),
+        max(each.get("process_open_fds", 0) for each in processes),
     )
     yield GaugeMetricFamily(
         "process_max_fds",
@@ -65,36 +53,30 @@ def process_metrics() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "process_start_time_seconds",
         "When the server started (Unix time).",
-        boot_time() + server.started,
+        server["process_start_time_seconds"],
     )
 
 
-def process(pid: int | str) -> Process | None:
-    """Return what Linux says of a process; None if it has ended."""
-    folder = PROC / str(pid)
-    try:
-        # From the third field on, see proc_pid_stat(5).
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        files = len(os.listdir(folder / "fd"))
-    except OSError:
-        return None
-    user, system, children_user, children_system = (int(field) / TICKS for field in fields[11:15])
-    started = int(fields[19]) / TICKS
-    cpu_of_ended_children = children_user + children_system
-    return Process(user + system, cpu_of_ended_children, started, memory(folder), files)
+def metrics_of(pid: str) -> dict[str, float]:
+    """Return prometheus_client's metrics of one process; none if it has ended."""
+    metrics = ProcessCollector(pid=lambda: pid, registry=None).collect()
+    return {metric.name: metric.samples[0].value for metric in metrics}
 
 
-def memory(folder: Path) -> int:
+def cpu_of_ended_children(pid: str) -> float:
+    """Return their CPU time in seconds."""
+    # From the third field on, see proc_pid_stat(5).
+    fields = (PROC / pid / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: str) -> int:
     """Return a process' part of the memory: of a page that n processes share, 1/n."""
     with suppress(OSError):
-        if found := re.search(r"^Pss: +(\d+) kB", (folder / "smaps_rollup").read_text(), re.M):
+        smaps = (PROC / pid / "smaps_rollup").read_text()
+        if found := re.search(r"^Pss: +(\d+) kB", smaps, re.M):
             return int(found[1]) * 1024
     return 0
-
-
-def boot_time() -> int:
-    found = re.search(r"^btime (\d+)", (PROC / "stat").read_text(), re.M)
-    return int(found[1]) if found else 0
 
 
 def memory_limit() -> float:
