@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 
 from django.conf import settings
@@ -139,8 +139,8 @@ class AllWorkers(Collector):
             yield metric
             if metric.name == "totoro_snapshot_timestamp_seconds":
                 yield snapshot_age(metric.samples[0].value)
-        yield from availability()
-        yield from constants()
+        yield build_info()
+        yield from starmap(GaugeMetricFamily, gauges())
 
 
 def files_of_workers() -> MultiProcessCollector:
@@ -167,31 +167,23 @@ def snapshot_age(timestamp: float) -> Metric:
     )
 
 
-def availability() -> Iterator[Metric]:
-    health = movie_service().health()
-    if settings.REDIS_URL:
-        yield GaugeMetricFamily("totoro_redis_up", "1 if Redis responds, else 0.", health.cache)
-    yield GaugeMetricFamily(
-        "totoro_database_up", "1 if the database responds, else 0.", health.database
-    )
+def build_info() -> Metric:
+    build = GaugeMetricFamily("totoro_build_info", "The version.", None, ["version", "python"])
+    build.add_metric([VERSION, platform.python_version()], 1)
+    return build
 
 
-def constants() -> Iterator[Metric]:
-    """Yield the version, and the settings and limits that alerts compare with."""
+def gauges() -> Iterator[tuple[str, str, float]]:
+    """Yield names, texts and values: what is up, and the settings and limits that alerts compare with."""
     # Importing granian changes the limit of open files, which only `serve` shall do.
     from totoro.serving.server import connection_limit
 
-    build = GaugeMetricFamily("totoro_build_info", "The version.", None, ["version", "python"])
-    build.add_metric([VERSION, platform.python_version()], 1)
-    yield build
-    yield GaugeMetricFamily("totoro_cache_ttl_seconds", "CACHE_TTL.", settings.CACHE_TTL)
-    yield GaugeMetricFamily(
-        "totoro_stale_if_error_seconds", "STALE_IF_ERROR.", settings.STALE_IF_ERROR
-    )
-    yield GaugeMetricFamily("totoro_workers", "WEB_CONCURRENCY.", settings.WEB_CONCURRENCY)
-    yield GaugeMetricFamily(
-        "totoro_connection_limit", "Connections that a worker accepts.", connection_limit()
-    )
-    yield GaugeMetricFamily(
-        "totoro_memory_limit_bytes", "The container's memory limit, if any.", memory_limit()
-    )
+    health = movie_service().health()
+    if settings.REDIS_URL:
+        yield "totoro_redis_up", "1 if Redis responds, else 0.", health.cache
+    yield "totoro_database_up", "1 if the database responds, else 0.", health.database
+    yield "totoro_cache_ttl_seconds", "CACHE_TTL.", settings.CACHE_TTL
+    yield "totoro_stale_if_error_seconds", "STALE_IF_ERROR.", settings.STALE_IF_ERROR
+    yield "totoro_workers", "WEB_CONCURRENCY.", settings.WEB_CONCURRENCY
+    yield "totoro_connection_limit", "Connections that a worker accepts.", connection_limit()
+    yield "totoro_memory_limit_bytes", "The container's memory limit, if any.", memory_limit()
