@@ -1,9 +1,8 @@
 """The response cache: complete responses to /movies/ in front of Django, a small shared cache (RFC 9111).
 
-It stores Django's response when the view says of which snapshot it is, and serves it while that snapshot
-is in use: the movie cache alone decides what is fresh, and notices requests that call for a refresh. The
-rate limit, request ID, metrics and access log are the same as in Django. Whatever is not a plain hit is
-left to Django, so RESPONSE_CACHE=false changes speed and nothing else.
+A response is served as long as the snapshot that it was made from is in use; docs/architecture.md has the
+steps of a hit. Whatever is not a plain hit is left to Django, so RESPONSE_CACHE=false changes speed and
+nothing else.
 """
 
 import re

@@ -72,8 +72,7 @@ class TracingMiddleware:
             "http.route": route,
             "url.scheme": request.scheme or "",
         }
-        headers = {name: request.META.get(f"HTTP_{name.upper()}", "") for name in W3C.fields}
-        context = W3C.extract(headers)
+        context = W3C.extract(request.headers)
         with self._tracer.start_as_current_span(
             f"{method} {route}", context, SpanKind.SERVER, attributes
         ) as span:
