@@ -97,10 +97,9 @@ class MovieCache:
         self._thread = RefreshThread(self.step, self._recover, self.refresher.close)
         self._announced: Snapshot | None = None
         self._waiting = 0
-        # The situation in which a request came, when the first one did, and the entry that it got.
+        # The situation in which a request came, and when the first one did.
         self._requested: tuple[int, bool, int] | None = None
         self._requested_at = 0
-        self._requested_entry: Entry | None = None
         self._in_use: InUse | None = None
         self._served: Snapshot | None = None
 
@@ -124,8 +123,7 @@ class MovieCache:
             self._in_use = in_use = self._find_in_use(now)
             if not in_use:
                 return None
-        if self._requested_entry is not in_use.entry:
-            self._note_request(in_use.entry, now)
+            self._note_request(now)
         return fresh_result(in_use.entry, in_use.snapshot, now, CacheStatus.HIT)
 
     def _find_in_use(self, now: int) -> InUse | None:
@@ -141,7 +139,7 @@ class MovieCache:
         generation = self.process.generation  # before looking: what comes in meanwhile counts
         now = self.process.now()
         if self._is_stale_served(now):
-            self._note_request(None, now)
+            self._note_request(now)
             return self._stale(self._backoff_reason(), now)
         with self.process.changed:
             may_wait = self._waiting < self._policy.max_waiting
@@ -149,7 +147,7 @@ class MovieCache:
         if not may_wait:
             return self._stale(Reason.BUSY, now)
         try:
-            self._note_request(None, now)
+            self._note_request(now)
             return self._wait(generation, now + int(WAIT_SECONDS * SECOND))
         finally:
             with self.process.changed:
@@ -209,10 +207,9 @@ class MovieCache:
             self._served = snapshot
             metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp() if snapshot else 0)
 
-    def _note_request(self, entry: Entry | None, now: int) -> None:
+    def _note_request(self, now: int) -> None:
         """Remember that a request came in this situation, and wake the thread if that is news."""
         current = situation(self.process.state, now)
-        self._requested_entry = entry
         is_news = self._requested != current
         if is_news:
             self._requested, self._requested_at = current, now

@@ -178,6 +178,19 @@ def test_after_a_failure_the_next_refresh_waits_for_the_backoff_and_for_a_reques
     assert worker.due() == pytest.approx(BACKOFF)
 
 
+def test_a_refresh_ahead_that_failed_is_repeated_after_the_backoff_while_requests_come(
+    worker: WorkerUnderTest, clock: FakeClock
+) -> None:
+    worker.succeed()
+    worker.get()
+    clock.advance(49.5)
+    worker.fail()
+    assert worker.due() is None
+    assert worker.get().status is CacheStatus.HIT
+
+    assert worker.due() == pytest.approx(BACKOFF)
+
+
 def test_begin_and_end_of_an_outage_are_logged_once(
     worker: WorkerUnderTest, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
