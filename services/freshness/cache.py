@@ -101,7 +101,6 @@ class MovieCache:
         self._requested: tuple[int, bool, int] | None = None
         self._requested_at = 0
         self._in_use: InUse | None = None
-        self._served: Snapshot | None = None
 
     def close(self) -> None:
         """Cut off the refresh under way, release its lease, end the thread."""
@@ -112,7 +111,7 @@ class MovieCache:
     def get(self) -> CacheResult:
         """Return what is in use; MoviesUnavailable if there is nothing."""
         result = self.hit() or self._miss()
-        self._note_served(result.snapshot)
+        metrics.snapshot_timestamp.set(result.snapshot.timestamp.timestamp())
         _results[result.status].inc()
         return result
 
@@ -192,7 +191,7 @@ class MovieCache:
     def _stale(self, reason: Reason, now: int) -> CacheResult:
         last = self.process.last_known_good(now)
         if not last:
-            self._note_served(None)
+            metrics.snapshot_timestamp.set(0)
             _unavailable.inc()
             backoff = self.process.state.backoff
             left = (backoff.until - now) / SECOND if backoff else 0.0
@@ -201,11 +200,6 @@ class MovieCache:
         ttl = min(self._policy.ttl - age, 0.0)
         expires_at = (last.born + self._policy.lifetime) / SECOND
         return CacheResult(last.snapshot, CacheStatus.STALE, ttl, expires_at, age, reason)
-
-    def _note_served(self, snapshot: Snapshot | None) -> None:
-        if snapshot is not self._served:
-            self._served = snapshot
-            metrics.snapshot_timestamp.set(snapshot.timestamp.timestamp() if snapshot else 0)
 
     def _note_request(self, now: int) -> None:
         """Remember that a request came in this situation, and wake the thread if that is news."""

@@ -129,7 +129,7 @@ class ProcessState:
                 known = self.snapshots | added
                 self.snapshots = self._named_by(before, known) | self._named_by(merged, known)
                 self.state = merged
-                self._record(merged)
+                metrics.fencing_token.set(merged.newest_token)
             if merged.order != before.order or merged.backoff != before.backoff:
                 self.generation += 1
             self.changed.notify_all()
@@ -147,7 +147,3 @@ class ProcessState:
                 return Snapshot(moment(entry.timestamp), snapshot.movies)
         movies = self._store.get_movies(entry.digest)
         return Snapshot(moment(entry.timestamp), movies) if movies else None
-
-    def _record(self, state: State) -> None:
-        if state.newest_token in self.snapshots:
-            metrics.fencing_token.set(state.newest_token)
