@@ -17,6 +17,7 @@ from services.freshness.state import (
     State,
     adopt,
     last_entry,
+    microseconds,
     moment,
     without_entries,
 )
@@ -109,9 +110,10 @@ class ProcessState:
         if last_entry(self.state, self.now()) or self._from_database:
             return
         if snapshot := self._database.newest():
-            boot, wall = self._clock.both()
-            age = max((wall - snapshot.timestamp).total_seconds(), 0)
-            self._from_database = LastKnownGood(snapshot, int((boot - age) * SECOND))
+            # In this order: if the thread is paused in between, the data seems older, not younger.
+            now, wall = self.now(), microseconds(self._clock.wall())
+            age = max(wall - microseconds(snapshot.timestamp), 0)
+            self._from_database = LastKnownGood(snapshot, now - age)
 
     def back_off_alone(self, reason: Reason, duration: int) -> None:
         """Record a failure of which only this process knows."""

@@ -4,7 +4,6 @@ import math
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
@@ -152,7 +151,8 @@ class RedisStore(InMemoryStore):
 
     def _read(self, lease: str = "") -> tuple[bool, Reading]:
         """Acquire the lease, if one is named, and read the state, in one round trip."""
-        before, wall = self._clock.both()
+        # In this order: if the thread is paused in between, the wall clock seems slow, which ends no entry.
+        wall, before = microseconds(self._clock.wall()), self._clock.boot_us()
         with self.redis.client.pipeline(transaction=False) as pipe:
             pipe.pttl(LEASE).time()
             # GETRANGE bounds what somebody else's value can make us read.
@@ -167,17 +167,16 @@ class RedisStore(InMemoryStore):
         is_acquired = bool(lease) and _is_acquired(lease, *acquiring)
         self._check_lease(lease_left)
         time = _integer(seconds) * SECOND + _integer(micros)
-        boot = int(before * SECOND)
-        self._offset.observe(boot, time, self._clock.boot_us())
-        return is_acquired, self._believed(document, time, boot, wall)
+        self._offset.observe(before, time, self._clock.boot_us())
+        return is_acquired, self._believed(document, time, before, wall)
 
-    def _believed(self, document: Any, time: int, boot: int, wall: datetime) -> Reading:
+    def _believed(self, document: Any, time: int, boot: int, wall: int) -> Reading:
         """Return what may be believed of a document, and replace one that holds more than that."""
         state = self._decode(document)
         if state is None:
             return Reading(State(), time)
         shifted = shift(state, -int(self._offset.upper))
-        believed = clamp(shifted, self._policy, boot, microseconds(wall), time)
+        believed = clamp(shifted, self._policy, boot, wall, time)
         tokens = [[entry.token for entry in each.entries] for each in (shifted, believed)]
         if tokens[0] != tokens[1] or shifted.backoff != believed.backoff:
             self._report(STATE, "not plausible")
