@@ -19,7 +19,6 @@ from services.freshness.state import (
     last_entry,
     microseconds,
     moment,
-    without_entries,
 )
 from services.freshness.store import InMemoryStore, Reading
 from services.persistence import DatabaseStore
@@ -61,12 +60,12 @@ class ProcessState:
         """Adopt what is newer in the store; write back what is newer here."""
         if reading.state.order >= self.state.order:
             loaded = {entry.token: self._load(entry) for entry in reading.state.entries}
-            missing = {token for token, snapshot in loaded.items() if snapshot is None}
             found = {token: snapshot for token, snapshot in loaded.items() if snapshot}
             if not found and reading.state.backoff != self.state.backoff:
                 # Before requests learn of another worker's failure, which they then no longer wait for.
                 self.load_last_known_good()
-            self._replace(without_entries(reading.state, missing), found)
+            usable = reading.state.with_entries(lambda each: each if each.token in found else None)
+            self._replace(usable, found)
         with self.changed:
             state, snapshots = self.state, self._named_by(self.state, self.snapshots)
         if state.order > reading.state.order:

@@ -5,7 +5,7 @@ store that of the store's clock. `timestamp` alone is Unix time: that of the dat
 is the last known good of the shared store until `next` activates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -59,6 +59,11 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def entries(self) -> Iterator[Entry]:
         return (entry for entry in (self.current, self.next) if entry)
+
+    def with_entries(self, change: Callable[[Entry], Entry | None]) -> "State":
+        """Return the state with each entry changed, or left out where `change` returns None."""
+        current, following = (entry and change(entry) for entry in (self.current, self.next))
+        return State(current, following, self.backoff)
 
     @property
     def newest_token(self) -> int:
@@ -118,37 +123,26 @@ def adopt(own: State, read: State, now: int) -> State:
         return own
     known = {entry.token: entry for entry in own.entries}
 
-    def as_known(entry: Entry | None) -> Entry | None:
-        first = known.get(entry.token) if entry else None
-        if not entry or not first:
-            return entry
+    def as_known(entry: Entry) -> Entry:
+        first = known.get(entry.token, entry)
         is_earlier = entry.expires_at < first.expires_at - AGREEMENT
         return replace(first, expires_at=entry.expires_at) if is_earlier else first
 
-    current, following = as_known(read.current), as_known(read.next)
+    adopted = read.with_entries(as_known)
+    current, following = adopted.current, adopted.next
     in_use = last_entry(own, now)
     if in_use and following and (current.token if current else 0) < in_use.token < following.token:
-        current = in_use
-    return State(current, following, read.backoff)
-
-
-def without_entries(state: State, tokens: set[int]) -> State:
-    """Return the state without these entries."""
-    current, following = (
-        None if entry and entry.token in tokens else entry for entry in (state.current, state.next)
-    )
-    return State(current, following, state.backoff)
+        return replace(adopted, current=in_use)
+    return adopted
 
 
 def shift(state: State, by: int) -> State:
     """Return the state with all instants on another time line."""
 
-    def moved(entry: Entry | None) -> Entry | None:
-        if entry is None:
-            return None
+    def shifted(entry: Entry) -> Entry:
         return replace(entry, valid_from=entry.valid_from + by, expires_at=entry.expires_at + by)
 
     backoff = state.backoff
     if backoff:
         backoff = replace(backoff, until=backoff.until + by, since=max(backoff.since + by, 0))
-    return State(moved(state.current), moved(state.next), backoff)
+    return replace(state.with_entries(shifted), backoff=backoff)
