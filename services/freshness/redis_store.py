@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 import structlog
+from redis.client import Pipeline
 from redis.exceptions import LockError, RedisError, ResponseError
 from redis.lock import Lock
 
@@ -63,6 +64,7 @@ class ClockOffset:
         self._low, self.upper = low, upper
 
 
+T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -101,19 +103,9 @@ class RedisStore(InMemoryStore):
     @or_in_memory
     def get_movies(self, digest: str) -> tuple[Movie, ...] | None:
         key = _movies_key(digest)
-        try:
-            body = self.redis.client.getrange(key, 0, MOVIES_BYTES)
-        except ResponseError as error:
-            if not _is_wrong_type(error):
-                raise
-            body = error
-        if body == b"":
-            return None
-        with suppress(ValueError):
-            if isinstance(body, bytes):
-                return decode_movies(body, digest)
-        self._refuse(key, "not movies")
-        return None
+        pipe = self.redis.client.pipeline(transaction=False)
+        [body] = _replies(pipe.getrange(key, 0, MOVIES_BYTES))
+        return self._decode(key, body, lambda body: decode_movies(body, digest), "not movies")
 
     @or_in_memory
     def compare_and_set(
@@ -153,17 +145,12 @@ class RedisStore(InMemoryStore):
         """Acquire the lease, if one is named, and read the state, in one round trip."""
         # In this order: if the thread is paused in between, the wall clock seems slow, which ends no entry.
         wall, before = microseconds(self._clock.wall()), self._clock.boot_us()
-        with self.redis.client.pipeline(transaction=False) as pipe:
-            pipe.pttl(LEASE).time()
-            # GETRANGE bounds what somebody else's value can make us read.
-            pipe.getrange(STATE, 0, STATE_BYTES)
-            if lease:
-                pipe.set(LEASE, lease, nx=True, px=LEASE_MS).getrange(LEASE, 0, LEASE_BYTES)
-            replies = pipe.execute(raise_on_error=False)
-        for reply in replies:
-            if isinstance(reply, RedisError) and not _is_wrong_type(reply):
-                raise reply
-        lease_left, (seconds, micros), document, *acquiring = replies
+        # GETRANGE bounds what somebody else's value can make us read.
+        pipe = self.redis.client.pipeline(transaction=False)
+        pipe.pttl(LEASE).time().getrange(STATE, 0, STATE_BYTES)
+        if lease:
+            pipe.set(LEASE, lease, nx=True, px=LEASE_MS).getrange(LEASE, 0, LEASE_BYTES)
+        lease_left, (seconds, micros), document, *acquiring = _replies(pipe)
         is_acquired = bool(lease) and _is_acquired(lease, *acquiring)
         self._check_lease(lease_left)
         time = _integer(seconds) * SECOND + _integer(micros)
@@ -172,7 +159,7 @@ class RedisStore(InMemoryStore):
 
     def _believed(self, document: Any, time: int, boot: int, wall: int) -> Reading:
         """Return what may be believed of a document, and replace one that holds more than that."""
-        state = self._decode(document)
+        state = self._decode(STATE, document, _state.decode, "not a state")
         if state is None:
             return Reading(State(), time)
         shifted = shift(state, -int(self._offset.upper))
@@ -200,13 +187,14 @@ class RedisStore(InMemoryStore):
         if _integer(left) == -1 or left > LEASE_MS:
             self._refuse(LEASE, "a lease without end")
 
-    def _decode(self, document: Any) -> State | None:
-        if document == b"":
+    def _decode(self, key: str, value: Any, decode: Callable[[bytes], T], why: str) -> T | None:
+        """Return the decoded value; None if there is none, or none of ours, which is removed."""
+        if value == b"":
             return None
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            if isinstance(document, bytes):
-                return _state.decode(document)
-        self._refuse(STATE, "not a state")
+            if isinstance(value, bytes):
+                return decode(value)
+        self._refuse(key, why)
         return None
 
     def _refuse(self, key: str, why: str) -> None:
@@ -223,6 +211,15 @@ def _movies_key(digest: str) -> str:
     return f"{PREFIX}{digest}"
 
 
+def _replies(pipe: Pipeline) -> list[Any]:
+    """Return the replies. A wrong type is a value to refuse; any other error is Redis' own, and raised."""
+    replies: list[Any] = pipe.execute(raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, RedisError) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return replies
+
+
 def _integer(value: Any) -> int:
     """Return an integer reply; TypeError for anything else."""
     if type(value) is not int:
@@ -237,8 +234,3 @@ def _is_acquired(lease: str, set_reply: Any, holder: Any) -> bool:
     if set_reply is None and holder:
         return False
     raise ValueError("the lease is neither ours nor another worker's")
-
-
-def _is_wrong_type(error: Exception) -> bool:
-    """A wrong type is a value to refuse; any other error is Redis' own."""
-    return str(error).startswith("WRONGTYPE")
