@@ -11,10 +11,6 @@ def untraced(name: str) -> Iterator[Attributes]:
     yield {}
 
 
-# Replaced if traces are on.
-start_span: Callable[[str], AbstractContextManager[Attributes]] = untraced
-
-
-def span(name: str) -> AbstractContextManager[Attributes]:
-    """Trace the block; the attributes that it sets are those of the span."""
-    return start_span(name)
+# Call it as `tracing.span(name)`: it is replaced if traces are on. The attributes that the block sets
+# become those of the span.
+span: Callable[[str], AbstractContextManager[Attributes]] = untraced

@@ -58,12 +58,12 @@ class Refreshed:
 
 
 class Attempt(NamedTuple):
-    """What was known when the lease began; `started` is an instant of the boot clock (seconds)."""
+    """What was known when the lease began; `started` is an instant of the boot clock."""
 
     lease: str
     reading: Reading
     state: State
-    started: float
+    started: int
 
     @property
     def known_token(self) -> int:
@@ -76,8 +76,8 @@ class Attempt(NamedTuple):
         while they shared no store, the one with the newer data has the greater token.
         """
         skew = int(CLOCK_SKEW_SECONDS * SECOND)
-        earliest, elapsed = self.reading.time - skew, now - int(self.started * SECOND)
-        agrees = earliest <= timestamp <= self.reading.time + elapsed + skew
+        earliest, latest = self.reading.time - skew, self.reading.time + now - self.started + skew
+        agrees = earliest <= timestamp <= latest
         return max(timestamp if agrees else self.reading.time, self.known_token + 1)
 
 
@@ -117,9 +117,9 @@ class Refresher:
                 return Refreshed(Outcome.BUSY)
             if not is_due():
                 return Refreshed(Outcome.NOT_DUE)
-            state, started = self._process.state, self._clock.boot()
+            attempt = Attempt(lease, reading, self._process.state, self._process.now())
             with tracing.span("refresh") as attributes:
-                refreshed = self._refresh(Attempt(lease, reading, state, started))
+                refreshed = self._refresh(attempt)
                 attributes["totoro.outcome"] = refreshed.outcome
                 attributes["totoro.reason"] = refreshed.error.reason if refreshed.error else ""
         finally:
@@ -166,11 +166,11 @@ class Refresher:
 
     def _publish(self, attempt: Attempt, token: int, snapshot: Snapshot) -> None:
         timestamp = microseconds(snapshot.timestamp)
-        age_by_wall = microseconds(self._clock.wall()) - timestamp
+        now, age_by_wall = self._process.now(), microseconds(self._clock.wall()) - timestamp
         # Of two clocks the one that says older counts.
-        born = min(int(attempt.started * SECOND), self._process.now() - max(age_by_wall, 0))
+        born = min(attempt.started, now - max(age_by_wall, 0))
         expires_at = born + self._process.policy.lifetime
-        entry = Entry(token, snapshot.digest, timestamp, self._process.now(), expires_at)
+        entry = Entry(token, snapshot.digest, timestamp, now, expires_at)
 
         def transition(state: State, now: int) -> State:
             is_stale_served = self._process.last_known_good(now) is not None
@@ -217,7 +217,7 @@ class Refresher:
         error: UpstreamError | None = None,
     ) -> Refreshed:
         """Count the refresh, and return how it ended."""
-        seconds = self._clock.boot() - attempt.started
+        seconds = (self._process.now() - attempt.started) / SECOND
         metrics.refreshes.labels(outcome, error.reason if error else "").inc()
         metrics.refresh_duration.labels(outcome).observe(seconds)
         return Refreshed(outcome, seconds, snapshot, error)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from services import tracing
 from services.background import start
 from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS
 from services.catalogue.merge import PAGE_LIMIT
 from services.exceptions import Reason, UpstreamError
 from services.ghibli.decoding import HTTP_ERRORS, decode, translate
 from services.ghibli.transport import Transport
-from services.tracing import span
 
 # For a whole refresh, its retry included. Time limits of the transport start again with each read.
 DEADLINE_SECONDS = 20.0
@@ -86,13 +86,13 @@ class GhibliClient:
     def _get(self, name: str, transport: Transport, retry: threading.Semaphore) -> Any:
         """Return the list; repeat a failed request if the fetch has not used its retry yet."""
         try:
-            with span(f"GET {name}"):
+            with tracing.span(f"GET {name}"):
                 return self._request(name, transport)
         except UpstreamError as error:
             if not error.retriable or not retry.acquire(blocking=False):
                 raise
         time.sleep(random.uniform(0, RETRY_BACKOFF_SECONDS))  # noqa: S311 (spreads load only)
-        with span(f"GET {name}"):
+        with tracing.span(f"GET {name}"):
             return self._request(name, transport)
 
     def _request(self, name: str, transport: Transport) -> Any:

@@ -36,7 +36,7 @@ def tracer() -> Tracer:
     # It reads the standard variables.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     Finalize(provider, stop, [provider], exitpriority=5)
-    tracing.start_span = start_span
+    tracing.span = start_span
     return provider.get_tracer("totoro", VERSION)
 
 
