@@ -11,18 +11,11 @@ from services.catalogue.snapshot import Snapshot
 from services.clock import Clock
 from services.exceptions import MoviesUnavailable, Reason
 from services.freshness.health import HealthCheck
-from services.freshness.policy import Policy, backoff_seconds, refresh_due, situation
+from services.freshness.policy import Policy, backoff_seconds, refresh_due
 from services.freshness.process_state import ProcessState
 from services.freshness.refresh import Outcome, Refresher
 from services.freshness.refresh_thread import RefreshThread
-from services.freshness.state import (
-    SECOND,
-    Entry,
-    State,
-    entry_at,
-    is_backing_off,
-    pending_entry,
-)
+from services.freshness.state import SECOND, Entry, State
 from services.freshness.store import InMemoryStore
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
@@ -127,7 +120,7 @@ class MovieCache:
 
     def _find_in_use(self, now: int) -> InUse | None:
         state = self.process.state
-        entry, pending = entry_at(state, now), pending_entry(state, now)
+        entry, pending = state.entry_at(now), state.pending_entry(now)
         snapshot = self.process.snapshots.get(entry.token) if entry else None
         if not entry or not snapshot:
             return None
@@ -159,13 +152,13 @@ class MovieCache:
         itself; else the request would get data that is older than necessary.
         """
         state = self.process.state
-        if is_backing_off(state, now):
+        if state.is_backing_off(now):
             return True
         if self.process.last_known_good(now) is None:
             return False
-        backoff, is_requested = state.backoff, self._requested == situation(state, now)
+        backoff, is_requested = state.backoff, self._requested == state.situation(now)
         has_begun = backoff and is_requested and self._requested_at < backoff.until
-        return bool(has_begun or pending_entry(state, now))
+        return bool(has_begun or state.pending_entry(now))
 
     def _wait(self, generation: int, deadline: int) -> CacheResult:
         """Wait for an entry, or for a failure after that generation."""
@@ -173,11 +166,11 @@ class MovieCache:
         with process.changed:
             while True:
                 now, state = process.now(), process.state
-                entry = entry_at(state, now)
-                has_failed = process.generation != generation and is_backing_off(state, now)
+                entry = state.entry_at(now)
+                has_failed = process.generation != generation and state.is_backing_off(now)
                 if entry or has_failed or now >= deadline:
                     break
-                pending = pending_entry(state, now)
+                pending = state.pending_entry(now)
                 until = min(deadline, pending.valid_from) if pending else deadline
                 process.changed.wait((until - now) / SECOND)
         if entry:
@@ -203,7 +196,7 @@ class MovieCache:
 
     def _note_request(self, now: int) -> None:
         """Remember that a request came in this situation, and wake the thread if that is news."""
-        current = situation(self.process.state, now)
+        current = self.process.state.situation(now)
         is_news = self._requested != current
         if is_news:
             self._requested, self._requested_at = current, now
@@ -215,7 +208,7 @@ class MovieCache:
     def refresh_due(self) -> int | None:
         """Return in how many microseconds a refresh is due, None for not at all."""
         now, state = self.process.now(), self.process.state
-        requested = self._waiting > 0 or self._requested == situation(state, now)
+        requested = self._waiting > 0 or self._requested == state.situation(now)
         return refresh_due(state, now, self._policy, requested=requested)
 
     def step(self) -> float | None:

@@ -6,15 +6,7 @@ A holder that stalled and comes late is refused by its fencing token: the state 
 from msgspec.structs import replace
 
 from services.exceptions import Reason
-from services.freshness.state import (
-    Backoff,
-    Entry,
-    State,
-    entry_at,
-    failures_in_a_row,
-    is_backing_off,
-    last_entry,
-)
+from services.freshness.state import Backoff, Entry, State
 
 
 class Superseded(Exception):
@@ -32,12 +24,12 @@ def publish(state: State, entry: Entry, known_token: int, now: int, propagation:
         return state
     if state.newest_token > known_token or entry.expires_at <= now:
         raise Superseded
-    if current := entry_at(state, now):
+    if current := state.entry_at(now):
         return State(current, replace(entry, valid_from=current.expires_at))
-    if propagation and state.backoff and failures_in_a_row(state, now):
+    if propagation and state.backoff and state.failures_in_a_row(now):
         ended = Backoff(0, state.backoff.reason, now)
         activated = replace(entry, valid_from=now + propagation)
-        return State(last_entry(state, now), activated, ended)
+        return State(state.last_entry(now), activated, ended)
     return State(replace(entry, valid_from=now))
 
 
@@ -45,9 +37,9 @@ def record_failure(
     state: State, reason: Reason, duration: int, known_token: int, now: int
 ) -> State:
     """Return the state with a backoff of that duration; Superseded if it is newer than known."""
-    if state.newest_token > known_token or is_backing_off(state, now):
+    if state.newest_token > known_token or state.is_backing_off(now):
         raise Superseded
-    earlier = failures_in_a_row(state, now)
+    earlier = state.failures_in_a_row(now)
     since = state.backoff.since if state.backoff and earlier else now
     # A document that somebody else wrote may hold the greatest number there can be.
     failures, number = min(earlier + 1, 1_000_000), state.order[1] + 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.background import CoalescedCalls
 from services.freshness.process_state import ProcessState
-from services.freshness.state import SECOND, entry_at, is_backing_off, last_entry
+from services.freshness.state import SECOND
 from services.freshness.store import InMemoryStore
 from services.persistence import DatabaseStore
 
@@ -45,14 +45,14 @@ class HealthCheck:
         return Health(
             # With nothing to serve a request refreshes, except during the backoff after a failure. After it,
             # there must be a request: a process that gets none because it is not ready would never be.
-            ready=last is not None or not is_backing_off(process.state, now),
+            ready=last is not None or not process.state.is_backing_off(now),
             cache=cache.done() and cache.result(),
             database=database.done() and database.result(),
-            fresh=entry_at(process.state, now) is not None,
+            fresh=process.state.entry_at(now) is not None,
             age=(now - last.born) / SECOND if last else None,
         )
 
     def _look_for_last_known_good(self) -> None:
-        if not last_entry(self._process.state, self._process.now()):
+        if not self._process.state.last_entry(self._process.now()):
             self._process.sync()
             self._process.load_last_known_good()

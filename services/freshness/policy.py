@@ -5,16 +5,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from services.catalogue.snapshot import CLOCK_SKEW_SECONDS
-from services.freshness.state import (
-    AGREEMENT,
-    SECOND,
-    Entry,
-    State,
-    entry_at,
-    is_backing_off,
-    last_entry,
-    pending_entry,
-)
+from services.freshness.state import AGREEMENT, SECOND, Entry, State
 
 # An entry expires this much (seconds) before the TTL is over, to be rendered, sent and read in time…
 MARGIN_SECONDS = 0.5
@@ -49,13 +40,6 @@ class Policy(NamedTuple):
         return int((self.ttl - min(MARGIN_SECONDS, self.ttl * MARGIN_SHARE)) * SECOND)
 
 
-def situation(state: State, now: int) -> tuple[int, bool, int]:
-    """Return what requests meet: the newest entry's token, whether it is valid, failures since."""
-    last = last_entry(state, now)
-    failures = state.backoff.failures if state.backoff else 0
-    return last.token if last else 0, entry_at(state, now) is not None, failures
-
-
 def refresh_due(state: State, now: int, policy: Policy, *, requested: bool) -> int | None:
     """Return in how many microseconds a refresh is due, None for not at all.
 
@@ -63,11 +47,11 @@ def refresh_due(state: State, now: int, policy: Policy, *, requested: bool) -> i
     """
     if not requested:
         return None
-    if pending := pending_entry(state, now):
+    if pending := state.pending_entry(now):
         return pending.valid_from - now
-    entry = entry_at(state, now)
+    entry = state.entry_at(now)
     due = entry.expires_at - int(policy.refresh_ahead * SECOND) if entry else now
-    if state.backoff and is_backing_off(state, now):
+    if state.backoff and state.is_backing_off(now):
         due = max(due, state.backoff.until)
     return max(due - now, 0)
 

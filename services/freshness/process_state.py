@@ -11,15 +11,7 @@ from services.clock import Clock
 from services.exceptions import Reason
 from services.freshness.fencing import Superseded, record_failure
 from services.freshness.policy import Policy
-from services.freshness.state import (
-    SECOND,
-    Entry,
-    State,
-    adopt,
-    last_entry,
-    microseconds,
-    moment,
-)
+from services.freshness.state import SECOND, Entry, State, adopt, microseconds, moment
 from services.freshness.store import InMemoryStore, Reading
 from services.persistence import DatabaseStore
 
@@ -95,7 +87,7 @@ class ProcessState:
 
     def last_known_good(self, now: int) -> LastKnownGood | None:
         """Return the newest data that is here, if it is not too old."""
-        entry = last_entry(self.state, now)
+        entry = self.state.last_entry(now)
         last = self._from_database
         if entry:
             snapshot = self.snapshots.get(entry.token)
@@ -106,7 +98,7 @@ class ProcessState:
 
     def load_last_known_good(self) -> None:
         """Read it from the database if there is none here."""
-        if last_entry(self.state, self.now()) or self._from_database:
+        if self.state.last_entry(self.now()) or self._from_database:
             return
         if snapshot := self._database.newest():
             # In this order: if the thread is paused in between, the data seems older, not younger.

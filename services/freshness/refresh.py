@@ -21,15 +21,7 @@ from services.exceptions import Reason, UpstreamError
 from services.freshness.fencing import Superseded, publish, record_failure
 from services.freshness.policy import backoff_seconds
 from services.freshness.process_state import ProcessState
-from services.freshness.state import (
-    SECOND,
-    Entry,
-    State,
-    failures_in_a_row,
-    is_backing_off,
-    microseconds,
-    pending_entry,
-)
+from services.freshness.state import SECOND, Entry, State, microseconds
 from services.freshness.store import HEARTBEAT_SECONDS, InMemoryStore, Reading
 from services.ghibli.client import GhibliClient
 from services.persistence import DatabaseStore
@@ -186,13 +178,13 @@ class Refresher:
         refreshed = self._finish(attempt, Outcome.FAILED, error=error)
         self._back_off(attempt, error)
         state, now = self._process.state, self._process.now()
-        if not failures_in_a_row(attempt.state, now):
+        if not attempt.state.failures_in_a_row(now):
             log.error("outage_began", reason=error.reason)
         log.warning(
             "refresh_failed",
             reason=error.reason,
             detail=str(error),
-            failures=failures_in_a_row(state, now),
+            failures=state.failures_in_a_row(now),
             backoff=round((state.backoff.until - now) / SECOND, 3) if state.backoff else 0,
             seconds=round(refreshed.seconds, 3),
         )
@@ -202,7 +194,7 @@ class Refresher:
         jitter = random.uniform(-1, 1)  # noqa: S311 (spreads load only)
 
         def transition(state: State, now: int) -> State:
-            failures = failures_in_a_row(state, now) + 1
+            failures = state.failures_in_a_row(now) + 1
             duration = int(backoff_seconds(failures, error.retry_after, jitter) * SECOND)
             return record_failure(state, error.reason, duration, attempt.known_token, now)
 
@@ -224,7 +216,7 @@ class Refresher:
 
     def _log_end_of_outage(self, before: State) -> None:
         now = self._process.now()
-        failures = failures_in_a_row(before, now)
+        failures = before.failures_in_a_row(now)
         if before.backoff and failures:
             seconds = max(now - before.backoff.since, 0) / SECOND
             log.info("outage_over", failures=failures, seconds=round(seconds, 3))
@@ -246,8 +238,3 @@ class Refresher:
             yield
         finally:
             over.set()
-
-
-def is_vain(state: State, now: int) -> bool:
-    """Return whether the next entry is there already, or a backoff lasts."""
-    return pending_entry(state, now) is not None or is_backing_off(state, now)

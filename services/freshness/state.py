@@ -74,6 +74,34 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Of two states the one with the greater order is newer."""
         return self.newest_token, self.backoff.number if self.backoff else 0
 
+    def entry_at(self, now: int) -> Entry | None:
+        """Return the entry in use, or None."""
+        entry = self.last_entry(now)
+        return entry if entry and now < entry.expires_at else None
+
+    def last_entry(self, now: int) -> Entry | None:
+        """Return the newest entry that is or was in use."""
+        if self.next and self.next.valid_from <= now:
+            return self.next
+        return self.current if self.current and self.current.valid_from <= now else None
+
+    def pending_entry(self, now: int) -> Entry | None:
+        """Return the next entry before its activation."""
+        return self.next if self.next and now < self.next.valid_from else None
+
+    def is_backing_off(self, now: int) -> bool:
+        return self.backoff is not None and now < self.backoff.until
+
+    def failures_in_a_row(self, now: int) -> int:
+        backoff = self.backoff
+        return backoff.failures if backoff and now < backoff.until + FAILURES_REMEMBERED else 0
+
+    def situation(self, now: int) -> tuple[int, bool, int]:
+        """Return what requests meet: the newest entry's token, whether it is valid, failures since."""
+        last = self.last_entry(now)
+        failures = self.backoff.failures if self.backoff else 0
+        return last.token if last else 0, self.entry_at(now) is not None, failures
+
 
 def microseconds(moment: datetime) -> int:
     return (moment - UNIX_EPOCH) // timedelta(microseconds=1)
@@ -81,35 +109,6 @@ def microseconds(moment: datetime) -> int:
 
 def moment(timestamp: int) -> datetime:
     return UNIX_EPOCH + timedelta(microseconds=timestamp)
-
-
-def entry_at(state: State, now: int) -> Entry | None:
-    """Return the entry in use, or None."""
-    entry = last_entry(state, now)
-    return entry if entry and now < entry.expires_at else None
-
-
-def last_entry(state: State, now: int) -> Entry | None:
-    """Return the newest entry that is or was in use, expired or not."""
-    if state.next and state.next.valid_from <= now:
-        return state.next
-    return state.current if state.current and state.current.valid_from <= now else None
-
-
-def pending_entry(state: State, now: int) -> Entry | None:
-    """Return the next entry before its activation."""
-    return state.next if state.next and now < state.next.valid_from else None
-
-
-def is_backing_off(state: State, now: int) -> bool:
-    return state.backoff is not None and now < state.backoff.until
-
-
-def failures_in_a_row(state: State, now: int) -> int:
-    backoff = state.backoff
-    if backoff and now < backoff.until + FAILURES_REMEMBERED:
-        return backoff.failures
-    return 0
 
 
 def adopt(own: State, read: State, now: int) -> State:
@@ -130,7 +129,7 @@ def adopt(own: State, read: State, now: int) -> State:
 
     adopted = read.with_entries(as_known)
     current, following = adopted.current, adopted.next
-    in_use = last_entry(own, now)
+    in_use = own.last_entry(now)
     if in_use and following and (current.token if current else 0) < in_use.token < following.token:
         return replace(adopted, current=in_use)
     return adopted

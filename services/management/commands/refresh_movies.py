@@ -5,8 +5,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from services.catalogue.snapshot import Snapshot
-from services.freshness.refresh import Outcome, Refreshed, is_vain
-from services.freshness.state import SECOND, pending_entry
+from services.freshness.refresh import Outcome, Refreshed
+from services.freshness.state import SECOND
 from services.management.diff import describe
 from services.management.output import printable
 from services.movies import movie_cache
@@ -31,9 +31,7 @@ class Command(BaseCommand):
         self._check_parts()
         before = self._newest_known()
         self._print(f"Fetching from {settings.GHIBLI_API_BASE_URL} …")
-        refreshed = self.cache.refresher.refresh(
-            lambda: not is_vain(self.process.state, self.process.now())
-        )
+        refreshed = self.cache.refresher.refresh(self._is_due)
         if not refreshed.snapshot:
             raise CommandError(self._why_not(refreshed)) from refreshed.error
         after = refreshed.snapshot
@@ -57,6 +55,10 @@ class Command(BaseCommand):
         known = [*self.process.snapshots.values(), self.cache.database.newest()]
         return max(filter(None, known), key=lambda snapshot: snapshot.timestamp, default=None)
 
+    def _is_due(self) -> bool:
+        state, now = self.process.state, self.process.now()
+        return not (state.pending_entry(now) or state.is_backing_off(now))
+
     def _why_not(self, refreshed: Refreshed) -> str:
         state = self.process.state
         left = self._seconds_until(state.backoff.until) if state.backoff else "0 s"
@@ -75,7 +77,7 @@ class Command(BaseCommand):
     def _when_used(self) -> str:
         if not settings.REDIS_URL:
             return "Stored in the database. Without REDIS_URL, running workers do not see it."
-        if pending := pending_entry(self.process.state, self.process.now()):
+        if pending := self.process.state.pending_entry(self.process.now()):
             return f"It activates in {self._seconds_until(pending.valid_from)}."
         return "It is in use."
 

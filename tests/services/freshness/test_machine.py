@@ -22,7 +22,7 @@ from services.exceptions import MoviesUnavailable, Reason, UpstreamError
 from services.freshness import cache
 from services.freshness.cache import CacheResult, CacheStatus
 from services.freshness.policy import BACKOFF_JITTER, BACKOFF_SECONDS, clamp
-from services.freshness.state import State, last_entry, microseconds
+from services.freshness.state import State, microseconds
 from services.freshness.store import InMemoryStore, Reading
 from tests.services.freshness.workers import POLICY, SharedInMemoryStore, WorkerUnderTest
 from tests.support.fakes import FakeClock
@@ -211,7 +211,7 @@ class Guarantee(RuleBasedStateMachine):
         age = self.clock.boot() - self.born[result.snapshot.timestamp]
         self.expect(age <= POLICY.ttl, f"an entry {age} s old")
         self.expect(result.ttl > 0, "an entry without a rest of life")
-        entry = last_entry(worker.process.state, worker.process.now())
+        entry = worker.process.state.last_entry(worker.process.now())
         token = entry.token if entry else 0
         self.expect(token >= worker.served, "a process went back to an older entry")
         worker.served = token

@@ -13,9 +13,6 @@ from services.freshness.state import (
     Entry,
     State,
     adopt,
-    entry_at,
-    failures_in_a_row,
-    last_entry,
     shift,
 )
 
@@ -42,7 +39,7 @@ def test_a_failure_long_after_the_others_is_newer_though_it_counts_as_the_first(
 
     failed = record_failure(state, Reason.DNS, 5 * SECOND, 0, NOW)
 
-    assert failures_in_a_row(failed, NOW) == 1
+    assert failed.failures_in_a_row(NOW) == 1
     assert failed.order > state.order
 
 
@@ -51,14 +48,14 @@ class TestPublish:
         state = publish(State(entry(1, -90, -30)), entry(2), 1, NOW, 0)
 
         assert state.next is None
-        assert entry_at(state, NOW) == state.current
+        assert state.entry_at(NOW) == state.current
         assert state.newest_token == 2
 
     def test_a_valid_entry_stays_until_it_expires(self) -> None:
         state = publish(State(entry(1, -50, 9.5)), entry(2, 0, 59), 1, NOW, 0)
 
-        assert entry_at(state, NOW) == entry(1, -50, 9.5)
-        after = entry_at(state, NOW + int(9.5 * SECOND))
+        assert state.entry_at(NOW) == entry(1, -50, 9.5)
+        after = state.entry_at(NOW + int(9.5 * SECOND))
         assert after
         assert after.token == 2
 
@@ -81,15 +78,17 @@ class TestPublish:
         outage = State(entry(1, -90, -30), None, backoff(2, -1))
         state = publish(outage, entry(2), 1, NOW, SOON)
 
-        assert entry_at(state, NOW) is None
-        assert last_entry(state, NOW) == entry(1, -90, -30)
-        assert failures_in_a_row(state, NOW) == 0
-        activated = entry_at(state, NOW + SOON)
+        assert state.entry_at(NOW) is None
+        assert state.last_entry(NOW) == entry(1, -90, -30)
+        assert state.failures_in_a_row(NOW) == 0
+        activated = state.entry_at(NOW + SOON)
         assert activated
         assert activated.token == 2
 
     def test_with_no_stale_data_in_use_it_activates_at_once(self) -> None:
-        assert entry_at(publish(State(None, None, backoff(1, -1)), entry(1), 0, NOW, 0), NOW)
+        state = publish(State(None, None, backoff(1, -1)), entry(1), 0, NOW, 0)
+
+        assert state.entry_at(NOW)
 
     def test_it_ends_the_backoff(self) -> None:
         assert publish(State(None, None, backoff(3, -1)), entry(1), 0, NOW, 0).backoff is None
@@ -157,7 +156,7 @@ class TestAdopt:
     def test_what_is_in_use_stays_if_only_its_successor_was_read(self) -> None:
         adopted = adopt(State(entry(1, -50, 9.5)), State(None, entry(2, 9.5, 59)), NOW)
 
-        assert entry_at(adopted, NOW) == entry(1, -50, 9.5)
+        assert adopted.entry_at(NOW) == entry(1, -50, 9.5)
 
     @pytest.mark.parametrize("own", [State(entry(2, -20, 39.5)), State(None, entry(2, -20, 39.5))])
     def test_what_is_in_use_stays_if_others_share_an_older_entry_and_its_successor(
@@ -165,8 +164,8 @@ class TestAdopt:
     ) -> None:
         adopted = adopt(own, State(entry(1, -50, 9.5), entry(3, 9.5, 59)), NOW)
 
-        assert entry_at(adopted, NOW) == entry(2, -20, 39.5)
-        assert entry_at(adopted, NOW + 10 * SECOND) == entry(3, 9.5, 59)
+        assert adopted.entry_at(NOW) == entry(2, -20, 39.5)
+        assert adopted.entry_at(NOW + 10 * SECOND) == entry(3, 9.5, 59)
 
 
 class TestClamp:
@@ -221,7 +220,7 @@ class TestClamp:
     def test_an_activation_is_not_awaited_longer_than_it_takes(self) -> None:
         far = msgspec.structs.replace(entry(2), valid_from=NOW + 30 * SECOND)
 
-        assert entry_at(self.believed(State(None, far)), NOW + SOON)
+        assert self.believed(State(None, far)).entry_at(NOW + SOON)
 
     def test_the_next_entry_is_newer_than_the_current_one(self) -> None:
         assert self.believed(State(entry(2, -50, 9.5), entry(1, 9.5, 59))).next is None
