@@ -1,10 +1,4 @@
-"""The exceptions of Totoro.
-
-TotoroError
-├── MovieNotFound       no movie has the requested id (404)
-├── UpstreamError       a refresh failed; views never see it
-└── MoviesUnavailable   refreshes fail and there is no earlier data (503)
-"""
+"""What can go wrong. totoro/exception_handler.py says what clients see of it."""
 
 from enum import StrEnum
 from typing import Self
@@ -59,7 +53,7 @@ class MovieNotFound(TotoroError):
 
 
 class UpstreamError(TotoroError):
-    """A refresh failed.
+    """A refresh failed; views never see it.
 
     `retriable`: an immediate retry may help. `retry_after`: seconds for which the Ghibli API asked
     not to be called.

@@ -132,12 +132,12 @@ class MovieCache:
         now = self.process.now()
         if self._is_stale_served(now):
             self._note_request(now)
-            return self._stale(self._backoff_reason(), now)
+            return self._stale(now)
         with self.process.changed:
             may_wait = self._waiting < self._policy.max_waiting
             self._waiting += may_wait
         if not may_wait:
-            return self._stale(Reason.BUSY, now)
+            return self._stale(now, Reason.BUSY)
         try:
             self._note_request(now)
             return self._wait(generation, now + int(WAIT_SECONDS * SECOND))
@@ -175,18 +175,18 @@ class MovieCache:
                 process.changed.wait((until - now) / SECOND)
         if entry:
             return fresh_result(entry, process.snapshots[entry.token], now, CacheStatus.MISS)
-        return self._stale(self._backoff_reason() if has_failed else Reason.SLOW, now)
+        return self._stale(now, None if has_failed else Reason.SLOW)
 
-    def _backoff_reason(self) -> Reason:
-        backoff = self.process.state.backoff
-        return backoff.reason if backoff else Reason.SLOW
+    def _stale(self, now: int, reason: Reason | None = None) -> CacheResult:
+        """Return the last known good, stale for this reason or else that of the backoff.
 
-    def _stale(self, reason: Reason, now: int) -> CacheResult:
-        last = self.process.last_known_good(now)
+        Raises MoviesUnavailable without one.
+        """
+        backoff, last = self.process.state.backoff, self.process.last_known_good(now)
+        reason = reason or (backoff.reason if backoff else Reason.SLOW)
         if not last:
             metrics.snapshot_timestamp.set(0)
             _unavailable.inc()
-            backoff = self.process.state.backoff
             left = (backoff.until - now) / SECOND if backoff else 0.0
             raise MoviesUnavailable(reason, retry_after=left if left > 0 else RETRY_SECONDS)
         age = (now - last.born) / SECOND
@@ -206,7 +206,6 @@ class MovieCache:
     # For the background thread
 
     def refresh_due(self) -> int | None:
-        """Return in how many microseconds a refresh is due, None for not at all."""
         now, state = self.process.now(), self.process.state
         requested = self._waiting > 0 or self._requested == state.situation(now)
         return refresh_due(state, now, self._policy, requested=requested)

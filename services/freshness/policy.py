@@ -51,7 +51,7 @@ def refresh_due(state: State, now: int, policy: Policy, *, requested: bool) -> i
         return pending.valid_from - now
     entry = state.entry_at(now)
     due = entry.expires_at - int(policy.refresh_ahead * SECOND) if entry else now
-    if state.backoff and state.is_backing_off(now):
+    if state.backoff:
         due = max(due, state.backoff.until)
     return max(due - now, 0)
 

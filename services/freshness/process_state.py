@@ -68,13 +68,13 @@ class ProcessState:
         self,
         reading: Reading,
         transition: Callable[[State, int], State],
-        entry: tuple[int, Snapshot] | None = None,
+        added: dict[int, Snapshot],
     ) -> None:
         """Change the state here and in the store, whose last reading is given.
 
-        `entry`: token and snapshot that the transition adds. Raises Superseded as the transition does.
+        `added`: snapshots of entries that the transition adds, by token. Raises Superseded as the
+        transition does.
         """
-        added = dict([entry] if entry else [])
         for attempt in range(ATTEMPTS):
             state = transition(self.state, self.now())
             snapshots = self._named_by(state, self.snapshots | added)

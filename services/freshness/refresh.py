@@ -170,7 +170,7 @@ class Refresher:
             propagation = max(min(propagation, (expires_at - now) // 2), 0)
             return publish(state, entry, attempt.known_token, now, propagation)
 
-        self._process.apply(attempt.reading, transition, (token, snapshot))
+        self._process.apply(attempt.reading, transition, {token: snapshot})
 
     def _fail(self, attempt: Attempt, error: UpstreamError) -> Refreshed:
         if self._is_closed:  # cut off by close(), which is nobody's failure
@@ -199,7 +199,7 @@ class Refresher:
             return record_failure(state, error.reason, duration, attempt.known_token, now)
 
         with suppress(Superseded):
-            self._process.apply(attempt.reading, transition)
+            self._process.apply(attempt.reading, transition, {})
 
     def _finish(
         self,
