@@ -63,17 +63,14 @@ class Resolver:
 
         Raises OSError or UnicodeError if there are none, TimeoutError after `seconds`.
         """
-        lookup = self._lookup(host, port)
-        done, _ = wait([lookup], seconds)
-        if not done:
-            raise TimeoutError
-        self._lookups.pop((host, port), None)
-        return list(dict.fromkeys(str(address[0]) for *_, address in lookup.result()))
-
-    def _lookup(self, host: str, port: int) -> Future[list[Any]]:
         with self._lock:
             if (host, port) not in self._lookups:
                 self._lookups[host, port] = start(
                     socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, name=self._name
                 )
-            return self._lookups[host, port]
+            lookup = self._lookups[host, port]
+        done, _ = wait([lookup], seconds)
+        if not done:
+            raise TimeoutError
+        self._lookups.pop((host, port), None)
+        return list(dict.fromkeys(str(address[0]) for *_, address in lookup.result()))
