@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ BACKLOG = 4096
 # For the upstream, the database, metrics and code.
 OTHER_FILES = 128
 MIN_FILES = 1024
+STOP_CHECK_SECONDS = 0.1
 
 
 def serve() -> None:
@@ -105,6 +107,21 @@ class RespawningServer(MPServer):
         super()._respawn_workers(workers, *arguments, **options)
         for index in killed:
             self.respawned_wrks.pop(index, None)
+
+    def _stop_workers(self) -> None:
+        """Wait for the workers, and leave those to granian that did not stop in time.
+
+        Granian's own wait may end before the thread that watches a worker has noted the worker's end. Then
+        it logs that the worker refused to stop.
+        """
+        workers: list[Any] = self.wrks
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            while worker.is_alive() and time.monotonic() < deadline:
+                worker.join(STOP_CHECK_SECONDS)
+        super()._stop_workers()  # type: ignore[no-untyped-call]
 
     def shutdown(self, exit_code: int = 0) -> None:
         log.info("server_stopping")
