@@ -5,7 +5,7 @@ A holder that stalled and comes late is refused by its fencing token: the state 
 
 from msgspec.structs import replace
 
-from services.exceptions import Reason
+from services.exceptions import Reason, UpstreamError
 from services.freshness.state import Backoff, Entry, State
 
 
@@ -18,12 +18,14 @@ def publish(state: State, entry: Entry, known_token: int, now: int, propagation:
 
     A valid entry stays until it expires. If workers serve stale data because of a backoff, all
     change to the new entry `propagation` later, when each has read of it. Raises Superseded if the
-    state is newer than what was known when the lease began, or the entry has expired.
+    state is newer than what was known when the lease began, UpstreamError if the entry has expired.
     """
     if state.newest_token == entry.token:  # it was stored, and the reply got lost
         return state
-    if state.newest_token > known_token or entry.expires_at <= now:
+    if state.newest_token > known_token:
         raise Superseded
+    if entry.expires_at <= now:
+        raise UpstreamError(Reason.DEADLINE, "the data took longer to arrive than it is fresh")
     if current := state.entry_at(now):
         return State(current, replace(entry, valid_from=current.expires_at))
     if propagation and state.backoff and state.failures_in_a_row(now):

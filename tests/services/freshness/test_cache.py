@@ -65,6 +65,19 @@ def test_age_counts_from_before_the_ghibli_api_was_asked(
     assert result.ttl == pytest.approx(59.5 - 15)
 
 
+def test_data_that_arrives_after_its_end_is_a_failure_with_backoff(
+    worker: WorkerUnderTest, clock: FakeClock
+) -> None:
+    worker.upstream.meanwhile = lambda: clock.advance(60)
+
+    refreshed = worker.refresh()
+
+    assert refreshed.outcome is Outcome.FAILED
+    assert refreshed.error
+    assert refreshed.error.reason is Reason.DEADLINE
+    assert worker.process.state.is_backing_off(worker.process.now())
+
+
 def test_what_nobody_asks_for_is_not_refreshed(worker: WorkerUnderTest, clock: FakeClock) -> None:
     worker.succeed()
     clock.advance(55)

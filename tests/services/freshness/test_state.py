@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from services.exceptions import Reason
+from services.exceptions import Reason, UpstreamError
 from services.freshness.fencing import Superseded, publish, record_failure
 from services.freshness.policy import Policy, clamp
 from services.freshness.state import (
@@ -66,8 +66,14 @@ class TestPublish:
             publish(state, entry(3), 1, NOW, 0)
 
     def test_what_has_expired_is_not_published(self) -> None:
-        with pytest.raises(Superseded):
+        with pytest.raises(UpstreamError) as caught:
             publish(State(), entry(2, -60, 0), 0, NOW, 0)
+
+        assert caught.value.reason is Reason.DEADLINE
+
+    def test_what_has_expired_and_is_superseded_is_no_failure(self) -> None:
+        with pytest.raises(Superseded):
+            publish(State(entry(3)), entry(2, -60, 0), 1, NOW, 0)
 
     def test_publishing_twice_changes_nothing(self) -> None:
         state = publish(State(), entry(2), 0, NOW, 0)
