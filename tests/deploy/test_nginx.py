@@ -492,6 +492,13 @@ def test_every_error_of_nginx_is_a_problem(nginx: Nginx) -> None:
     assert_problem(nginx.get("/movies/", headers={"If-Match": '"other"'}), 412)
 
 
+def test_the_redirect_to_the_last_slash_is_that_of_totoro(nginx: Nginx) -> None:
+    response = requests.post(nginx.url + "/movies", allow_redirects=False, timeout=10)
+
+    assert (response.status_code, response.headers["Location"]) == (308, "/movies/")
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
 def test_a_long_url_is_left_to_totoro(start: Callable[..., Nginx], recorder: Recorder) -> None:
     """It responds with 414 from 8,000 characters on."""
     assert start(recorder.port).get(f"/movies/?search={'x' * 15_000}").ok
