@@ -1,19 +1,31 @@
 """A pytest plugin that skips tests when they start a process, such as a server, which takes time."""
 
 import sys
+from collections.abc import Generator
 
 import pytest
 
 EVENTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
+running = False
 
 
 def skip_test(event: str, arguments: tuple[object, ...]) -> None:
-    if event in EVENTS:
+    if running and event in EVENTS:
         pytest.skip("starts a process")
 
 
 def pytest_configure() -> None:
     sys.addaudithook(skip_test)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    global running
+    running = True  # what pytest-xdist starts outside of tests is needed
+    try:
+        return (yield)
+    finally:
+        running = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
