@@ -9,15 +9,21 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from msgspec.structs import asdict
 
 from services.catalogue.entities import FILM_FIELDS, PERSON_FIELDS, Film, Movie, Person
+from services.catalogue.snapshot import MAX_BODY_BYTES
 from services.exceptions import Reason, UpstreamError
 
 # The most objects that the Ghibli API returns in a limited list: a list of this length may be cut off.
 PAGE_LIMIT = 250
 
 Record = dict[str, Any]
+QUERY_OR_FRAGMENT = re.compile("[?#]")
+# What the JSON of movies has besides that of a film.
+AROUND_A_FILM = ',"people":[],'
+
 Entity = TypeVar("Entity", Film, Person)
 
 
@@ -40,10 +46,12 @@ def build(films_payload: object, people_payload: object) -> Catalogue:
 def merge(films: Sequence[Film], people: Iterable[Person]) -> tuple[tuple[Movie, ...], int]:
     """Return the movies, in the order of films and people, and the number of links to unknown films.
 
-    Raises UpstreamError(TORN) if no link leads to a film: then the lists do not belong together.
+    Raises UpstreamError(TORN) if no link leads to a film: then the lists do not belong together, and
+    UpstreamError(TOO_LARGE) if the movies would be: each repeats the people who appear in it.
     """
     cast: dict[str, list[Person]] = {film.id.lower(): [] for film in films}
     links = unknown = 0
+    size = sum(_size(film) for film in films)
     for person in people:
         film_ids = {id for link in person.films if (id := linked_id(link, "films"))}
         known = [film_id for film_id in film_ids if film_id in cast]
@@ -51,10 +59,18 @@ def merge(films: Sequence[Film], people: Iterable[Person]) -> tuple[tuple[Movie,
             cast[film_id].append(person)
         links += len(film_ids)
         unknown += len(film_ids) - len(known)
+        size += _size(person) * len(known)
     if links and links == unknown:
         raise UpstreamError(Reason.TORN, "no person appears in any of the films")
+    if size > MAX_BODY_BYTES:
+        raise UpstreamError(Reason.TOO_LARGE, "the movies with their people are too large")
     movies = (Movie(**asdict(film), people=tuple(cast[film.id.lower()])) for film in films)
     return tuple(movies), unknown
+
+
+def _size(entity: Film | Person) -> int:
+    """Return how many bytes of JSON it adds to the movies, at most."""
+    return len(msgspec.json.encode(entity)) + len(AROUND_A_FILM)
 
 
 def linked_id(link: str, collection: str) -> str | None:
@@ -63,8 +79,9 @@ def linked_id(link: str, collection: str) -> str | None:
     Returns "" for a bare `…/<collection>/` and None for any other link. Host and scheme do not matter
     (some links say htps), nor does a slash, query or fragment at the end.
     """
-    pattern = rf"(?:^|/){collection}(?:/([^/?#\s]*))?/?(?:[?#].*)?$"
-    found = re.search(pattern, link, re.IGNORECASE)
+    path = QUERY_OR_FRAGMENT.split(link, maxsplit=1)[0]
+    # It looks at no character more than a few times, however long the path is.
+    found = re.search(rf"(?:^|/){collection}(?:/([^/\s]*))?/?$", path, re.IGNORECASE)
     return (found[1] or "").lower() if found else None
 
 

@@ -13,6 +13,8 @@ from services.exceptions import MovieNotFound
 # How far ahead of this machine's clock a snapshot may be dated (seconds), as hosts' clocks differ.
 # What is dated later would count as fresh for too long.
 CLOCK_SKEW_SECONDS = 5.0
+# Of all movies as JSON. The real ones have 40 KB.
+MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _movies = msgspec.json.Decoder(tuple[Movie, ...])
 

@@ -15,7 +15,7 @@ from redis.lock import Lock
 
 from services import metrics
 from services.catalogue.entities import Movie
-from services.catalogue.snapshot import Snapshot, decode_movies
+from services.catalogue.snapshot import MAX_BODY_BYTES, Snapshot, decode_movies
 from services.clock import Clock
 from services.freshness.policy import PROPAGATION_SECONDS, Policy, clamp
 from services.freshness.state import SECOND, State, microseconds, shift
@@ -27,9 +27,8 @@ log = structlog.get_logger(__name__)
 # The braces keep all keys on one node of a cluster.
 PREFIX = f"{KEY_PREFIX}{{movies}}:"
 STATE, LEASE = f"{PREFIX}state", f"{PREFIX}lease"
-# A state has under 1 KB, the real movies 19 KB. Longer values are not ours.
+# A state has under 1 KB. Longer values are not ours.
 STATE_BYTES = 10_000
-MOVIES_BYTES = 8 * 1024 * 1024
 LEASE_BYTES = 100
 LEASE_MS = int(LEASE_SECONDS * 1000)
 
@@ -104,7 +103,7 @@ class RedisStore(InMemoryStore):
     def get_movies(self, digest: str) -> tuple[Movie, ...] | None:
         key = _movies_key(digest)
         pipe = self.redis.client.pipeline(transaction=False)
-        [body] = _replies(pipe.getrange(key, 0, MOVIES_BYTES))
+        [body] = _replies(pipe.getrange(key, 0, MAX_BODY_BYTES))
         return self._decode(key, body, lambda body: decode_movies(body, digest), "not movies")
 
     @or_in_memory

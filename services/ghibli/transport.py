@@ -9,6 +9,8 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPResponse
 from typing import Any
 from weakref import WeakSet
 
@@ -75,8 +77,22 @@ class Transport(HTTPAdapter):
             self._sockets.add(sock)
 
 
+class FinalResponse(HTTPResponse):
+    """Skips all responses that come before the final one (RFC 9110, section 15.2).
+
+    http.client itself skips 100 only, and would take 103 (Early Hints) for the response.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # private
+        is_interim = HTTPStatus.PROCESSING <= status < HTTPStatus.OK
+        return version, HTTPStatus.CONTINUE if is_interim else status, reason
+
+
 class Connection(HTTPConnection):
     """Reports its socket to `on_connect`, and limits the time of the DNS look-up."""
+
+    response_class = FinalResponse
 
     def __init__(
         self, *args: Any, on_connect: Callable[[socket.socket], None], **kwargs: Any

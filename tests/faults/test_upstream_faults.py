@@ -247,6 +247,10 @@ DRIP = partial(Exchange.drip, pause=0.05)
 UNKNOWN_FILM = "https://ghibliapi.vercel.app/films/00000000-0000-0000-0000-000000000000"
 CONFLICTING_FILMS = [*CATALOGUE.films, film(title="Another")]
 PEOPLE_OF_UNKNOWN_FILMS = [one | {"films": [UNKNOWN_FILM]} for one in CATALOGUE.people]
+FILM_LINKS = [one["url"] for one in CATALOGUE.films]
+LARGE_PEOPLE = [
+    one | {"species": "x" * 50_000, "films": FILM_LINKS} for one in CATALOGUE.people[:10]
+]
 UNAVAILABLE = http_response(b"{}", "503 Service Unavailable")
 
 ROWS: dict[str, Row] = {
@@ -315,6 +319,9 @@ ROWS: dict[str, Row] = {
     "UTF-16": films(http_response(FILMS_BODY.decode().encode("utf-16")), Reason.BAD_JSON),
     "the same film twice, in conflict": films(json_response(CONFLICTING_FILMS), Reason.SCHEMA),
     "only unknown films": people(json_response(PEOPLE_OF_UNKNOWN_FILMS), Reason.TORN),
+    "people who are too large for all their films": people(
+        json_response(LARGE_PEOPLE), Reason.TOO_LARGE
+    ),
     "films fine, people 500": people(
         http_response(b"{}", "500 Internal Server Error"), Reason.UPSTREAM_5XX
     ),

@@ -1,10 +1,13 @@
 """What the merge makes of lists and links that the Ghibli API sends, or might send."""
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.catalogue.merge import Catalogue, build
+from services.catalogue.snapshot import MAX_BODY_BYTES, Snapshot
 from services.exceptions import Reason, UpstreamError
 from tests.support.scripted_upstream import CATALOGUE, film, person
 
@@ -170,3 +173,42 @@ def test_rejects_people_who_link_to_unknown_films_only() -> None:
     people = [person(0, films=[UNKNOWN_FILM]), person(1, films=[UNKNOWN_FILM])]
 
     assert failure(people=people).reason == Reason.TORN
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["/films?" * 10_000 + "\n\n", "/films/" * 10_000 + " ", "/films/" + "f" * 100_000 + " /"],
+)
+def test_reads_long_links_without_delay(link: str) -> None:
+    started = time.monotonic()
+
+    catalogue_of(people=with_links([link]))
+
+    assert time.monotonic() - started < 1
+
+
+# The size of the movies, each of which repeats its people
+
+
+def in_all_films(species: str) -> dict[str, Any]:
+    """Return lists whose person appears in all of 249 films."""
+    films = [film(id=f"f{number}") for number in range(249)]
+    links = [f"https://ghibliapi.vercel.app/films/{each['id']}" for each in films]
+    return {"films": films, "people": [person(species=species, films=links)]}
+
+
+def test_rejects_people_who_are_too_large_for_all_their_films() -> None:
+    assert failure(**in_all_films("x" * 32 * 1024)).reason == Reason.TOO_LARGE
+
+
+def test_accepts_movies_up_to_the_limit_of_the_shared_store() -> None:
+    def size(length: int) -> int:
+        movies = catalogue_of(**in_all_films("x" * length)).movies
+        return len(Snapshot(datetime.now(UTC), movies).body)
+
+    around = size(0)
+    per_character = size(1) - around
+    longest = (MAX_BODY_BYTES - around) // per_character
+
+    assert MAX_BODY_BYTES * 0.99 < size(longest - 32) <= MAX_BODY_BYTES
+    assert failure(**in_all_films("x" * (longest + 1))).reason == Reason.TOO_LARGE

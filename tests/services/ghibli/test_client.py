@@ -40,6 +40,13 @@ def test_fetches_every_film_and_every_person(upstream: ScriptedUpstream) -> None
     assert (upstream.count("films"), upstream.count("people")) == (1, 1)
 
 
+def test_skips_responses_that_come_before_the_final_one(upstream: ScriptedUpstream) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+    upstream.films = then(hints, b"HTTP/1.1 100 Continue\r\n\r\n", hints, FILMS)
+
+    assert GhibliClient(upstream.url).fetch().films == CATALOGUE.films
+
+
 def test_requests_all_entries_and_only_the_fields_that_are_served(
     upstream: ScriptedUpstream,
 ) -> None:
@@ -170,7 +177,6 @@ def test_both_requests_share_one_retry(
         ("403 Forbidden", Reason.UPSTREAM_4XX),
         ("404 Not Found", Reason.UPSTREAM_4XX),
         ("429 Too Many Requests", Reason.RATE_LIMITED),
-        ("103 Early Hints", Reason.STATUS),
         ("201 Created", Reason.STATUS),
         ("206 Partial Content", Reason.STATUS),
         ("304 Not Modified", Reason.STATUS),
