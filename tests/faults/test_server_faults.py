@@ -18,6 +18,7 @@ import pytest
 from fake_ghibli import FakeGhibli
 from tests.support.processes import needs_fork, process_state
 from tests.support.servers import (
+    HIDDEN_PACKAGES,
     ROOT,
     SPAWNED_WORKERS,
     Totoro,
@@ -25,6 +26,7 @@ from tests.support.servers import (
     end,
     free_port,
     manage,
+    stored_snapshots,
     wait_until,
 )
 
@@ -45,6 +47,14 @@ class LimitedTotoro(Totoro):
     def start(self) -> None:
         limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, self._limits)
         self._options["preexec_fn"] = limit
+        super().start()
+
+
+class DetachedTotoro(Totoro):
+    """A server that is started without stdin, stdout and stderr."""
+
+    def start(self) -> None:
+        self._options["preexec_fn"] = lambda: os.closerange(0, 3)
         super().start()
 
 
@@ -320,6 +330,51 @@ def test_starts_and_stops_without_a_warning(tmp_path: Path) -> None:
     lines = server.log.read_text().splitlines()
 
     assert [line for line in lines if json.loads(line)["level"] == "warning"] == []
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "python_path",
+    [pytest.param(str(HIDDEN_PACKAGES), marks=needs_fork), SPAWNED_WORKERS],
+    ids=["forked", "spawned"],
+)
+def test_logs_into_no_other_file_without_stdout(
+    python_path: str, tmp_path: Path, upstream_url: str
+) -> None:
+    server = DetachedTotoro(tmp_path, GHIBLI_API_BASE_URL=upstream_url, PYTHONPATH=python_path)
+    try:
+        assert server.get("/movies/").status_code == 200
+        for pid in (server.pid, *server.workers):
+            opened = [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
+            assert opened == [os.devnull] * 3
+        assert server.terminate() == 0
+    finally:
+        end(server)
+
+
+@pytest.mark.parametrize("first_closed", [0, 1])
+def test_a_command_works_without_stdout(
+    first_closed: int, tmp_path: Path, upstream_url: str
+) -> None:
+    environment = {
+        **clean_environment(),
+        "DJANGO_SECRET_KEY": "only-for-this-test",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/totoro.sqlite3",
+        "GHIBLI_API_BASE_URL": upstream_url,
+    }
+    manage("migrate", "--skip-checks", environment=environment)
+
+    process = subprocess.run(
+        [sys.executable, "manage.py", "refresh_movies"],
+        cwd=ROOT,
+        env=environment,
+        preexec_fn=lambda: os.closerange(first_closed, 3),
+        timeout=60,
+        check=False,
+    )
+
+    assert process.returncode == 0
+    assert stored_snapshots(tmp_path) == 1
 
 
 # Methods
