@@ -57,6 +57,9 @@ class ProcessState:
                 # Before requests learn of another worker's failure, which they then no longer wait for.
                 self.load_last_known_good()
             usable = reading.state.with_entries(lambda each: each if each.token in found else None)
+            if usable != reading.state:
+                # Redis may evict the movies and keep the state. A worker that has them writes both back.
+                self._store.compare_and_set(reading, usable, found.values())
             self._replace(usable, found)
         with self.changed:
             state, snapshots = self.state, self._named_by(self.state, self.snapshots)

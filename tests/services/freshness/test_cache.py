@@ -15,7 +15,7 @@ from services.freshness.refresh import Outcome
 from services.freshness.state import SECOND, State
 from services.freshness.store import InMemoryStore, Reading
 from tests.services.freshness.workers import Database, SharedInMemoryStore, WorkerUnderTest
-from tests.support.fakes import FakeClock, make_snapshot
+from tests.support.fakes import FakeClock, make_fetched, make_snapshot
 
 BACKOFF = 5.0
 
@@ -413,6 +413,25 @@ def test_a_worker_writes_back_what_the_store_lost(
     other.process.sync()
     clock.advance(9.51)
     assert given(other) == second
+
+
+def test_a_worker_writes_back_the_movies_that_the_store_lost(
+    worker: WorkerUnderTest, clock: FakeClock, store: InMemoryStore
+) -> None:
+    other = WorkerUnderTest(clock, store)
+    worker.succeed()
+    other.process.sync()
+    clock.advance(50)
+    worker.upstream.make = lambda timestamp: make_fetched(timestamp, "Ponyo on the Cliff")
+    second = worker.succeed()
+    store._movies = {}
+
+    for each in (other, worker, other):
+        each.process.sync()
+
+    clock.advance(9.51)
+    assert [given(worker), given(other)] == [second, second]
+    assert other.upstream.count == 0
 
 
 def test_workers_agree_on_one_last_known_good_when_the_store_comes_back_empty(
