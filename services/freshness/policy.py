@@ -21,6 +21,10 @@ LONGEST_BACKOFF_SECONDS = max(RETRY_AFTER_LIMITS[1], BACKOFF_SECONDS[-1] * (1 + 
 # The first entry after failures activates this much later: workers that serve stale data look for it
 # every 0.2 s, a look takes 0.2 s at the most.
 PROPAGATION_SECONDS = 0.5
+# Fencing tokens are times of clocks that may have been set back since, and numbers of failures grow by one:
+# beyond these they were made up, and would grow until no document may hold them.
+MAX_TOKEN_AHEAD = 100 * 365 * 86_400 * SECOND
+MAX_FAILURE_NUMBER = 10**9
 
 
 class Policy(NamedTuple):
@@ -68,14 +72,14 @@ def clamp(state: State, policy: Policy, now: int, wall: int, store_time: int) ->
     """Return what may be believed of a state that somebody shared.
 
     `wall` and `store_time` are Unix times at `now`. An entry that outlives its lifetime or is dated
-    ahead of both clocks is dropped, like a backoff beyond the longest: cut to a limit, it would move
-    along with `now`. Where the wall clock ends an entry earlier than the store's, the wall clock
-    counts: the store's may have been set back.
+    ahead of both clocks is dropped, like one with a made-up token and a backoff beyond the longest:
+    cut to a limit, it would move along with `now`. Where the wall clock ends an entry earlier than the
+    store's, the wall clock counts: the store's may have been set back.
     """
     latest = max(wall, store_time) + int(CLOCK_SKEW_SECONDS * SECOND)
 
     def believed(entry: Entry | None, latest_start: int) -> Entry | None:
-        if entry is None or entry.timestamp > latest:
+        if entry is None or entry.timestamp > latest or entry.token > latest + MAX_TOKEN_AHEAD:
             return None
         if entry.expires_at - now > policy.lifetime + AGREEMENT:
             return None
@@ -89,6 +93,9 @@ def clamp(state: State, policy: Policy, now: int, wall: int, store_time: int) ->
     if current and following and following.token <= current.token:
         following = None
     backoff = state.backoff
-    if backoff and backoff.until - now > LONGEST_BACKOFF_SECONDS * SECOND:
+    if backoff and (
+        backoff.until - now > LONGEST_BACKOFF_SECONDS * SECOND
+        or backoff.number > MAX_FAILURE_NUMBER
+    ):
         backoff = None
     return State(current, following, backoff)

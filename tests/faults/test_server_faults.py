@@ -137,7 +137,9 @@ def test_responds_while_1200_connections_are_idle_and_1200_send_half_a_request(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sends", [b"", HALF_A_REQUEST, REQUEST], ids=["nothing", "half", "idle"])
-def test_closes_connections_without_a_request_after_12_seconds(server: Totoro, sends: bytes) -> None:
+def test_closes_connections_without_a_request_after_12_seconds(
+    server: Totoro, sends: bytes
+) -> None:
     started = time.monotonic()
 
     exchange(server, sends)

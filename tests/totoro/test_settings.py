@@ -78,6 +78,7 @@ VALID = [
     ("REDIS_URL", "redis://cache:6379/0", "redis://cache:6379/0"),
     ("REDIS_URL", "rediss://:secret@cache", "rediss://:secret@cache"),
     ("REDIS_URL", "unix:///run/valkey.sock?db=1", "unix:///run/valkey.sock?db=1"),
+    ("REDIS_URL", "rediss://cache/1?ssl_cert_reqs=none", "rediss://cache/1?ssl_cert_reqs=none"),
     *(
         ("REDIS_URL", url, url)
         for url in (
@@ -152,6 +153,15 @@ INVALID = [
     ("REDIS_URL", "redis://cache:port/0"),
     ("REDIS_URL", "redis://cache:6379/zero"),
     ("REDIS_URL", "unix://"),
+    ("REDIS_URL", "redis://cache/0?socket_timeout=5"),
+    ("REDIS_URL", "redis://cache/0?max_connections=-1"),
+    ("REDIS_URL", "redis://cache/0?decode_responses=True"),
+    ("REDIS_URL", "redis://cache/0?acorn=1"),
+    ("REDIS_URL", "redis://cache?db=zero"),
+    ("REDIS_URL", "redis://cache?ssl_cert_reqs=none"),
+    ("REDIS_URL", "rediss://cache?ssl_cert_reqs=never"),
+    ("REDIS_URL", "rediss://cache?ssl_check_hostname=off"),
+    ("REDIS_URL", "rediss+sentinel://a/mymaster?ssl_cert_reqs=never"),
     ("REDIS_URL", "redis+sentinel://a:26379,b:26379"),
     ("REDIS_URL", "redis+sentinel://a,b/"),
     ("REDIS_URL", "redis+sentinel://a,/mymaster"),
@@ -243,6 +253,12 @@ def test_does_not_show_an_invalid_secret(name: str, text: str) -> None:
         VARIABLES[name].to_python(text)
 
     assert "hunter2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:99999", "http://[::1"])
+def test_the_error_for_a_url_without_a_password_is_about_host_and_port(url: str) -> None:
+    with pytest.raises(SystemExit, match="must be a URL with a valid host and port"):
+        VARIABLES["GHIBLI_API_BASE_URL"].to_python(url)
 
 
 def test_dev_generates_a_secret_key() -> None:

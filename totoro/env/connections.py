@@ -27,6 +27,13 @@ SENTINEL = "+sentinel://"
 SENTINEL_PORT = 26379
 SENTINEL_OPTIONS = ["sentinel_username", "sentinel_password"]
 TLS_OPTIONS = ["ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile"]
+# redis-py has others, which would replace the time limits below, or break every command.
+REDIS_OPTIONS = {"redis": ["db"], "rediss": ["db", *TLS_OPTIONS], "unix": ["db"]}
+OPTION_VALUES = {
+    "db": "[0-9]{1,9}",
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false|yes|no|1|0)",
+}
 
 
 def upstream_url(text: str) -> str:
@@ -87,10 +94,11 @@ def redis_url(text: str) -> str:
     if SENTINEL in text:
         _redis_and_sentinels(text)
     elif text:
-        parts = _split_with_password(text, "redis", "rediss", "unix", "redis+sentinel")
+        parts = _split_with_password(text, *REDIS_OPTIONS)
         # redis-py would use database 0 for one that is not a number.
         if not (parts.path if parts.scheme == "unix" else re.fullmatch("(/[0-9]*)?", parts.path)):
             raise ValueError("must be empty or a URL like redis://host:6379/0")
+        _options(parts, REDIS_OPTIONS[parts.scheme])
     return text
 
 
@@ -149,15 +157,22 @@ def _redis_and_sentinels(text: str) -> tuple[str, tuple[str, list[str]]]:
             "must be a URL like redis+sentinel://host1:26379,host2:26379/mymaster/0, with the"
             " group's name"
         )
-    options = dict(pair.partition("=")[::2] for pair in each[0].query.split("&") if pair)
-    allowed = SENTINEL_OPTIONS + (TLS_OPTIONS if scheme == "rediss" else [])
-    if not options.keys() <= set(allowed):
-        raise ValueError(f"must have no options but {', '.join(allowed)}")
+    options = _options(each[0], SENTINEL_OPTIONS + (TLS_OPTIONS if scheme == "rediss" else []))
     user, password = (quote(unquote(options.pop(name, "")), safe="") for name in SENTINEL_OPTIONS)
     tls = "?" + "&".join(map("=".join, options.items())) if options else ""
     name, database = match[1], match[2] or ""
     sentinels = [f"{scheme}://{user}:{password}@{_host_and_port(parts)}{tls}" for parts in each]
     return f"{scheme}://{credentials}{at}{name}{database}{tls}", (name, sentinels)
+
+
+def _options(parts: SplitResult, allowed: list[str]) -> dict[str, str]:
+    options = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
+    if not options.keys() <= set(allowed):
+        raise ValueError(f"must have no options but {', '.join(allowed)}")
+    for name, pattern in OPTION_VALUES.items():
+        if name in options and not re.fullmatch(pattern, options[name]):
+            raise ValueError(f"must have a valid option {name}")
+    return options
 
 
 def _host_and_port(parts: SplitResult) -> str:
@@ -186,7 +201,9 @@ def database(url: str) -> dict[str, Any]:
     return {**settings, "OPTIONS": {**settings.get("OPTIONS", {}), **limits}}
 
 
-def _split(text: str, *schemes: str) -> SplitResult:
+def _split(
+    text: str, *schemes: str, malformed: str = "must be a URL with a valid host and port"
+) -> SplitResult:
     # urlsplit drops control characters, so what is checked here would not be what is used.
     if re.search(r"[\s\x00-\x20\x7f]", text):
         raise ValueError("must be a URL without white space")
@@ -194,7 +211,7 @@ def _split(text: str, *schemes: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise ValueError(NOT_ENCODED) from None
+        raise ValueError(malformed) from None
     if parts.scheme not in schemes:
         prefixes = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"must be a URL that begins with {prefixes}")
@@ -206,7 +223,7 @@ def _split_with_password(text: str, *schemes: str) -> SplitResult:
 
     Otherwise `#`, `/` or `?` would end the password, and the rest be taken for a database or an option.
     """
-    parts = _split(text, *schemes)
+    parts = _split(text, *schemes, malformed=NOT_ENCODED)
     # The path of a SQLite file may contain an @.
     after_host = "" if parts.scheme == "sqlite" else f"{parts.path}?{parts.query}"
     if "#" in text or "@" in after_host or parts.netloc.count("@") > 1:

@@ -214,6 +214,19 @@ class TestClamp:
 
         assert bool(self.believed(State(future)).current) is is_believed
 
+    @pytest.mark.parametrize(("years", "is_believed"), [(50, True), (150, False)])
+    def test_a_token_of_a_clock_that_was_set_back_is_believed_and_a_made_up_one_is_not(
+        self, years: int, is_believed: bool
+    ) -> None:
+        ahead = msgspec.structs.replace(entry(1), token=WALL + years * 365 * 86_400 * SECOND)
+
+        assert bool(self.believed(State(ahead)).current) is is_believed
+
+    def test_a_made_up_number_of_failures_is_refused(self) -> None:
+        made_up = msgspec.structs.replace(backoff(1, 5), number=10**17)
+
+        assert self.believed(State(None, None, made_up)).backoff is None
+
     def test_a_wall_clock_that_was_set_back_alone_refuses_nothing(self) -> None:
         assert self.believed(State(entry(1)), wall=-3600).current
 

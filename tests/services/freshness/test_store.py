@@ -257,6 +257,16 @@ def test_an_entry_that_is_not_plausible_is_removed(
     assert counted() == before + 1  # it is not there any more
 
 
+def test_a_token_with_no_greater_one_is_removed(redis_store: RedisStore) -> None:
+    """Else what is published next could not be read."""
+    state, snapshot = made(10**17)
+    redis_store.compare_and_set(redis_store.read(), state, [snapshot])
+
+    assert redis_store.read().state == State()
+    put(redis_store)
+    assert RedisStore(POLICY).read().state.newest_token == 1
+
+
 def test_a_backoff_without_an_end_is_not_believed(redis_store: RedisStore) -> None:
     backoff = Backoff(1, Reason.DNS, boot() + 3600 * SECOND)
     redis_store.compare_and_set(redis_store.read(), State(None, None, backoff), [])
