@@ -34,6 +34,11 @@ MIB = 1024 * 1024
 HALF_A_REQUEST = b"GET /movies/ HTTP/1.1\r\nHost: loc"
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+forked_and_spawned = pytest.mark.parametrize(
+    "python_path",
+    [pytest.param(str(HIDDEN_PACKAGES), marks=needs_fork), SPAWNED_WORKERS],
+    ids=["forked", "spawned"],
+)
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 
 
@@ -334,12 +339,21 @@ def test_starts_and_stops_without_a_warning(tmp_path: Path) -> None:
     assert [line for line in lines if json.loads(line)["level"] == "warning"] == []
 
 
+@forked_and_spawned
+def test_workers_that_log_before_they_have_started_stop_at_once(
+    python_path: str, tmp_path: Path
+) -> None:
+    server = Totoro(tmp_path, LOG_LEVEL="DEBUG", PYTHONPATH=python_path)
+    try:
+        started = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - started < 10
+    finally:
+        end(server)
+
+
 @needs_proc
-@pytest.mark.parametrize(
-    "python_path",
-    [pytest.param(str(HIDDEN_PACKAGES), marks=needs_fork), SPAWNED_WORKERS],
-    ids=["forked", "spawned"],
-)
+@forked_and_spawned
 def test_logs_into_no_other_file_without_stdout(
     python_path: str, tmp_path: Path, upstream_url: str
 ) -> None:

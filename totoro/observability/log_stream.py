@@ -5,6 +5,7 @@ writes. Lines for which there is no room are dropped, and later counted in the l
 """
 
 import os
+import signal
 import threading
 from contextlib import suppress
 from multiprocessing.util import Finalize
@@ -56,11 +57,18 @@ class LogStream:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="log", daemon=True)
-        with suppress(RuntimeError):  # the limit of threads is reached: the next line tries again
-            thread.start()
-            self._thread = thread
-            # Workers of granian are children of multiprocessing, which runs no atexit.
-            Finalize(self, self._drain, exitpriority=0)
+        # The thread inherits the mask: a signal that it got would not wake the thread that waits for it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            with suppress(
+                RuntimeError
+            ):  # the limit of threads is reached: the next line tries again
+                thread.start()
+                self._thread = thread
+                # Workers of granian are children of multiprocessing, which runs no atexit.
+                Finalize(self, self._drain, exitpriority=0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _run(self) -> None:
         lines = b""
