@@ -340,6 +340,20 @@ def test_starts_and_stops_without_a_warning(tmp_path: Path) -> None:
 
 
 @forked_and_spawned
+@pytest.mark.parametrize("attempt", range(4))
+def test_stops_after_several_signals_at_once(
+    attempt: int, python_path: str, tmp_path: Path
+) -> None:
+    server = Totoro(tmp_path, PYTHONPATH=python_path)
+    try:
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            server.send_signal(number)
+        assert server.process.wait(10) == 0
+    finally:
+        end(server)
+
+
+@forked_and_spawned
 def test_workers_that_log_before_they_have_started_stop_at_once(
     python_path: str, tmp_path: Path
 ) -> None:

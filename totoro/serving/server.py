@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import resource
+import signal
+import threading
 import time
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 import structlog
@@ -16,7 +19,12 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from totoro.serving.preload import preload
-from totoro.serving.worker import STOP_TIMEOUT_SECONDS, load_application, reset_signal_handlers
+from totoro.serving.worker import (
+    SERVER_SIGNALS,
+    STOP_TIMEOUT_SECONDS,
+    load_application,
+    reset_signal_handlers,
+)
 from totoro.settings import VERSION
 
 log = structlog.get_logger(__name__)
@@ -43,7 +51,7 @@ STOP_CHECK_SECONDS = 0.1
 
 def serve() -> None:
     """Serve until SIGTERM or SIGINT."""
-    # Until a worker has loaded the application it has only granian's handlers, which do nothing in it.
+    # Until a worker has loaded the application it has only the server's handlers and mask.
     os.register_at_fork(after_in_child=reset_signal_handlers)
     server = RespawningServer(
         APPLICATION,
@@ -92,6 +100,28 @@ class RespawningServer(MPServer):
     Granian gives up when a worker dies twice within 5.5 seconds. That is right only for workers that
     exit by themselves because they cannot load the application.
     """
+
+    def startup(self, *arguments: Any) -> None:
+        if multiprocessing.get_start_method() != "fork":
+            # Now, because it unblocks signals in the thread that starts it.
+            resource_tracker.ensure_running()
+        # For all threads, and workers until they load the application.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+        super().startup(*arguments)  # type: ignore[no-untyped-call]
+        threading.Thread(target=self._handle_signals, daemon=True).start()
+
+    def _handle_signals(self) -> None:
+        """Wait for signals, and call granian's handlers.
+
+        Python runs handlers in the main thread. Granian's would deadlock there if another signal
+        interrupts them, and of two signals at once another thread may get both, so that the main
+        thread sleeps on.
+        """
+        while True:
+            if signal.sigwait(SERVER_SIGNALS) == signal.SIGHUP:
+                self.signal_handler_reload()  # type: ignore[no-untyped-call]
+            else:
+                self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, workers: Sequence[int], *arguments: Any, **options: Any) -> None:
         # Imported now, because this process needs the metrics for nothing else.

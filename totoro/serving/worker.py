@@ -20,18 +20,21 @@ log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_SECONDS = 30
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SERVER_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 PARENT_CHECK_SECONDS = 0.2
 
 
 def reset_signal_handlers() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
 
 
 def load_application() -> Callable[[Any, WSGIEnvironment], None]:
     """Return what responds to requests, in a worker that stops on a signal or when the server is gone."""
     server = multiprocessing.parent_process()
     assert server
+    reset_signal_handlers()  # in a worker that is not forked
     # For this thread and all that are started from now on.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     threading.Thread(target=stop_on_signal, daemon=True).start()
@@ -52,8 +55,8 @@ def load_application() -> Callable[[Any, WSGIEnvironment], None]:
 def stop_on_signal() -> None:
     """Wait for a stop signal, and call granian's handler once.
 
-    Python runs handlers in the main thread. There granian's deadlocks if a second signal interrupts it:
-    Ctrl-C reaches workers from the terminal and, as SIGTERM, from the server.
+    In the main thread it would deadlock, like the server's, if a second signal interrupts it: Ctrl-C
+    reaches workers from the terminal and, as SIGTERM, from the server.
     """
     number = signal.sigwait(STOP_SIGNALS)
     handler = signal.getsignal(number)
