@@ -235,7 +235,10 @@ class Base(Configuration):  # type: ignore[misc]  # django-configurations has no
     @property
     def DATABASES(self) -> dict[str, Any]:
         if not self.DATABASE_URL:
-            SQLITE_FILE.parent.mkdir(exist_ok=True)
+            try:
+                SQLITE_FILE.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                stop(f"cannot create the folder {SQLITE_FILE.parent}: {error.strerror}")
         return {"default": connections.database(self.DATABASE_URL or f"sqlite:///{SQLITE_FILE}")}
 
     @classmethod

@@ -261,6 +261,19 @@ def test_the_error_for_a_url_without_a_password_is_about_host_and_port(url: str)
         VARIABLES["GHIBLI_API_BASE_URL"].to_python(url)
 
 
+def test_a_folder_for_the_database_that_cannot_be_created_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithSqlite(Production):
+        DATABASE_URL = ""
+
+    (tmp_path / "var").write_text("a file")
+    monkeypatch.setattr("totoro.settings.SQLITE_FILE", tmp_path / "var" / "totoro.sqlite3")
+
+    with pytest.raises(SystemExit, match="totoro: cannot create the folder"):
+        _ = WithSqlite().DATABASES
+
+
 def test_dev_generates_a_secret_key() -> None:
     assert isinstance(Dev.SECRET_KEY, Variable)
     assert len(Dev.SECRET_KEY.default) >= 50
