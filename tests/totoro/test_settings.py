@@ -91,6 +91,11 @@ VALID = [
     ("DATABASE_URL", "sqlite:////data/totoro.sqlite3", "sqlite:////data/totoro.sqlite3"),
     ("DATABASE_URL", "sqlite:////data/totoro@home.sqlite3", "sqlite:////data/totoro@home.sqlite3"),
     ("DATABASE_URL", "postgresql://u:p@db:5432/totoro", "postgresql://u:p@db:5432/totoro"),
+    (
+        "DATABASE_URL",
+        "postgresql://db/totoro?sslmode=verify-full&sslrootcert=/ca.crt",
+        "postgresql://db/totoro?sslmode=verify-full&sslrootcert=/ca.crt",
+    ),
     ("CORS_ALLOWED_ORIGINS", "*", ["*"]),
     (
         "CORS_ALLOWED_ORIGINS",
@@ -178,6 +183,10 @@ INVALID = [
     ("DATABASE_URL", "postgresql://u:p@db/"),
     ("DATABASE_URL", "postgresql://u:p/p@db/totoro"),
     ("DATABASE_URL", "sqlite://"),
+    ("DATABASE_URL", "sqlite:////data/totoro.sqlite3?timeout=20"),
+    ("DATABASE_URL", "postgresql://u:p@db/totoro?connect_timeout=60"),
+    ("DATABASE_URL", "postgresql://u:p@db/totoro?foo=bar"),
+    ("DATABASE_URL", "postgresql://u:p@db/totoro?sslmode=zz"),
     ("CORS_ALLOWED_ORIGINS", ""),
     ("CORS_ALLOWED_ORIGINS", "*,https://a.example"),
     ("CORS_ALLOWED_ORIGINS", "a.example"),

@@ -29,8 +29,14 @@ SENTINEL_OPTIONS = ["sentinel_username", "sentinel_password"]
 TLS_OPTIONS = ["ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile"]
 # redis-py has others, which would replace the time limits below, or break every command.
 REDIS_OPTIONS = {"redis": ["db"], "rediss": ["db", *TLS_OPTIONS], "unix": ["db"]}
+# Of libpq. It has others, which would replace the time limits below.
+POSTGRESQL_OPTIONS = [
+    *("application_name", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs"),
+]
 OPTION_VALUES = {
     "db": "[0-9]{1,9}",
+    "sslmode": "disable|allow|prefer|require|verify-ca|verify-full",
+    "target_session_attrs": "any|read-write|read-only|primary|standby|prefer-standby",
     "ssl_cert_reqs": "none|optional|required",
     "ssl_check_hostname": "(?i:true|false|yes|no|1|0)",
 }
@@ -168,7 +174,9 @@ def _redis_and_sentinels(text: str) -> tuple[str, tuple[str, list[str]]]:
 def _options(parts: SplitResult, allowed: list[str]) -> dict[str, str]:
     options = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
     if not options.keys() <= set(allowed):
-        raise ValueError(f"must have no options but {', '.join(allowed)}")
+        raise ValueError(
+            f"must have no options but {', '.join(allowed)}" if allowed else "must have no options"
+        )
     for name, pattern in OPTION_VALUES.items():
         if name in options and not re.fullmatch(pattern, options[name]):
             raise ValueError(f"must have a valid option {name}")
@@ -185,10 +193,7 @@ def database_url(text: str) -> str:
         parts = _split_with_password(text, "sqlite", "postgres", "postgresql")
         if not re.fullmatch("/+[^/].*", parts.path):
             raise ValueError("must name a database, like postgresql://user:password@host:5432/name")
-        try:
-            dj_database_url.parse(text)
-        except ValueError:
-            raise ValueError("must be a URL of a database, with valid options") from None
+        _options(parts, [] if parts.scheme == "sqlite" else POSTGRESQL_OPTIONS)
     return text
 
 
