@@ -182,16 +182,12 @@ def canonical_key(
 ) -> Key | None:
     """Return equal keys for requests with the same response; None if Django is to decide."""
     prefix, _, host = site
-    parameters = canonical_query(query)
-    if parameters is None or not path.isascii() or not is_allowed_host(host):
+    parameters, (domain, _) = canonical_query(query), split_domain_port(host)
+    is_allowed_host = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+    if parameters is None or not path.isascii() or not is_allowed_host:
         return None
     # Only with parameters (limit, offset) does a response have links with scheme and host.
     return path, parameters, site if parameters else prefix, accept, prefers_gzip(encoding)
-
-
-def is_allowed_host(host: str) -> bool:
-    domain, _ = split_domain_port(host)
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 def stored_response(body: bytes, headers: Headers, route: str) -> StoredResponse:
