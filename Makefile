@@ -31,8 +31,9 @@ test: $(VENV)/test staticfiles/.made ## Run the tests, with a real Valkey and a 
 
 # The tests of the Ghibli API client wait for time-outs on real connections.
 test-fast: $(VENV)/test staticfiles/.made ## Run the unit tests: the quick ones that start no process
-	$(BIN)/python -m pytest -p tests.support.without_processes -m "not slow and not minutes" -rfE --numprocesses 2 \
-	  $(addprefix --ignore tests/,acceptance benchmarks browser deploy docker faults services/ghibli) $(ARGS)
+	$(BIN)/python -m pytest -p tests.support.without_processes -m "not slow and not minutes" -rfE \
+	  --numprocesses 2 --dist worksteal \
+	  $(addprefix --ignore tests/,acceptance benchmarks browser deploy docker faults project services/ghibli) $(ARGS)
 
 test-browser: $(VENV)/test staticfiles/.made ## Test the pages in Chromium, with screenshots in screenshots/
 	@command -v chromium >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 1; }
