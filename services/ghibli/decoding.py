@@ -107,25 +107,30 @@ def read(response: Response) -> bytes:
     body = bytearray()
     while chunk := response.raw.read(CHUNK_BYTES, decode_content=False):
         body += chunk
-        if len(body) > MAX_WIRE_BYTES:
-            raise UpstreamError(Reason.TOO_LARGE, "the body is too large")
+        check_size(body, MAX_WIRE_BYTES)
     return bytes(body)
 
 
 def gunzip(compressed: bytes) -> bytes:
-    """Decompress exactly one gzip stream; a gzip bomb takes no more memory than the limit."""
-    stream = zlib.decompressobj(wbits=31)
+    """Decompress exactly one gzip stream, in chunks, so that a gzip bomb takes no memory."""
+    stream, body = zlib.decompressobj(wbits=31), bytearray()
     try:
-        body = stream.decompress(compressed, MAX_DECODED_BYTES + 1)
+        while chunk := stream.decompress(compressed, CHUNK_BYTES):
+            body += chunk
+            check_size(body, MAX_DECODED_BYTES)
+            compressed = stream.unconsumed_tail
     except zlib.error as error:
         raise UpstreamError(Reason.BAD_JSON, "the body is not gzip") from error
-    if len(body) > MAX_DECODED_BYTES:
-        raise UpstreamError(Reason.TOO_LARGE, "the body is too large")
     if not stream.eof:
         raise UpstreamError(Reason.TRUNCATED, "the gzip stream is incomplete", retriable=True)
     if stream.unused_data:
         raise UpstreamError(Reason.BAD_JSON, "more data follows the gzip stream")
-    return body
+    return bytes(body)
+
+
+def check_size(body: bytearray, limit: int) -> None:
+    if len(body) > limit:
+        raise UpstreamError(Reason.TOO_LARGE, "the body is too large")
 
 
 def parse(body: bytes) -> Any:
