@@ -212,12 +212,8 @@ def restore(saved: Path, project: Path) -> None:
 
 
 def test_starting_again_replaces_no_container(stack: Stack) -> None:
-    services = (
-        "nginx",
-        "web",
-        "redis",
-        "postgres",
-    )  # not the demo's fake-ghibli, which has no rollback
+    # Not the demo's fake-ghibli, which has no rollback.
+    services = ("nginx", "web", "redis", "postgres")
     before = stack.containers(*services)
 
     stack.make("docker-detached-totoro-server")

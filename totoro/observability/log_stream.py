@@ -60,9 +60,8 @@ class LogStream:
         # The thread inherits the mask: a signal that it got would not wake the thread that waits for it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            with suppress(
-                RuntimeError
-            ):  # the limit of threads is reached: the next line tries again
+            # If the limit of threads is reached, the next line tries again.
+            with suppress(RuntimeError):
                 thread.start()
                 self._thread = thread
                 # Workers of granian are children of multiprocessing, which runs no atexit.
